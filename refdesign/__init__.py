@@ -1,0 +1,1 @@
+"""An exact reference for binary networks with dithered sign activations (DeSign)."""
