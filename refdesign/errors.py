@@ -52,8 +52,13 @@ def missing_extra(extra: str, package: str) -> MissingExtra:
 
     Examples
     --------
-    >>> print(missing_extra("plot", "matplotlib"))
+    >>> error = missing_extra("plot", "matplotlib")
+    >>> error.name
+    'matplotlib'
+    >>> print(error)
     matplotlib is not installed; it comes with: pip install "refdesign[plot]"
     """
     message = f'{package} is not installed; it comes with: pip install "refdesign[{extra}]"'
-    return MissingExtra(message, name=package)
+    error = MissingExtra(message)
+    error.name = package
+    return error
