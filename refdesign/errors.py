@@ -13,8 +13,6 @@ __all__ = ["MissingExtra", "RefdesignError", "missing_extra"]
 class RefdesignError(ValueError):
     """What a user handed in cannot be used; the message is one line that says why.
 
-    Examples
-    --------
     >>> raise RefdesignError("net.safetensors: layer 'conv2': weight: found dtype float32, expected bits")
     Traceback (most recent call last):
         ...
@@ -27,8 +25,6 @@ class MissingExtra(RefdesignError, ImportError):
 
     It is an `ImportError` too, so that ``except ImportError`` around an optional feature works as usual.
 
-    Examples
-    --------
     >>> issubclass(MissingExtra, ImportError), issubclass(MissingExtra, RefdesignError)
     (True, True)
     """
@@ -37,21 +33,13 @@ class MissingExtra(RefdesignError, ImportError):
 def missing_extra(extra: str, package: str) -> MissingExtra:
     """The error for an optional package that is not installed, naming the extra that brings it.
 
-    Parameters
-    ----------
-    extra : str
-        The extra of this project that declares the package, for example ``"plot"``.
-    package : str
-        The package's name as it is imported, for example ``"matplotlib"``.
+    Args:
+        extra: the extra of this project that declares the package, for example ``"plot"``.
+        package: the package's name as it is imported, for example ``"matplotlib"``.
 
-    Returns
-    -------
-    MissingExtra
-        Returned, not raised, so that the caller writes ``raise missing_extra(...) from error`` and keeps the
-        cause.
+    Returns:
+        The error, not raised, so that the caller writes ``raise missing_extra(...) from error`` and keeps the cause.
 
-    Examples
-    --------
     >>> error = missing_extra("plot", "matplotlib")
     >>> error.name
     'matplotlib'
