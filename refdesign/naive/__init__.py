@@ -1,0 +1,1 @@
+"""The slow truth: every operator as scalar loops, written without looking at the fast implementation."""
