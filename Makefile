@@ -15,22 +15,28 @@ JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --timeout 1800 --durations 10
 
 .NOTPARALLEL:
-.PHONY: demo test test-all lint unit bench clean distclean
+.PHONY: demo test test-all lint ruff mypy lint-imports unit bench clean distclean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/refdesign demo
 
 test: lint unit
 
-lint: $(VENV)/.installed-dev
+lint: ruff mypy lint-imports
+
+ruff: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
+
+mypy: $(VENV)/.installed-dev
 	$(BIN)/mypy
+
+lint-imports: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 
 unit: $(VENV)/.installed-dev
 	$(PYTEST)
 
-test-all: lint
+test-all: lint $(VENV)/.installed-dev
 	$(PYTEST) -m "" --hypothesis-profile long
 
 bench: $(VENV)/.installed-dev
