@@ -322,6 +322,9 @@ class NetworkData:
         object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
         object.__setattr__(self, "_shapes", check(self))
 
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "metadata": dict(self.metadata)}
+
     @property
     def shapes(self) -> Mapping[str, LayerShapes]:
         """The shapes of every layer's maps, by layer name."""
@@ -558,7 +561,8 @@ def _check_real_dense(layer: RealDense, inputs: int) -> None:
         _check_float32(layer.name, "bias", layer.bias, (layer.out_channels,))
     if layer.input_batch_norm is not None and layer.input_batch_norm.channels != inputs:
         raise RefdesignError(
-            f"layer {layer.name!r}, input_batch_norm: found {layer.input_batch_norm.channels} channels, expected {inputs}"
+            f"layer {layer.name!r}, input_batch_norm: found {layer.input_batch_norm.channels} channels, "
+            f"expected {inputs}"
         )
 
 
