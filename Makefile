@@ -40,7 +40,8 @@ test-all: lint $(VENV)/.installed-dev
 	$(PYTEST) -m "" --hypothesis-profile long
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python -m benchmarks
+	@for file in benchmarks/[a-z]*.py; do \
+	    $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)" || exit 1; done
 
 $(BIN)/pip:
 	@test -n "$(PYTHON)" || { echo "refdesign needs Python 3.11 or newer: none is on the path; name one with 'make PYTHON=...'" >&2; exit 1; }

@@ -99,7 +99,8 @@ def site_packages(venv: Path) -> dict[str, tuple[int, int]]:
     }
 
 
-def test_the_demo_runs_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [["bin/refdesign"], ["bin/python", "-m", "refdesign"]], ids=" ".join)
+def test_the_demo_runs_from_the_wheel(installed: Path, tmp_path: Path, command: list[str]) -> None:
     folder = tmp_path / "empty"
     decoy = folder / "simulator"
     decoy.mkdir(parents=True)
@@ -111,7 +112,7 @@ def test_the_demo_runs_from_the_wheel(installed: Path, tmp_path: Path) -> None:
         "PYTHONDONTWRITEBYTECODE": "1",
     }
     result = subprocess.run(
-        [installed / "bin/refdesign", "demo"],
+        [installed / command[0], *command[1:], "demo"],
         cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     assert result.returncode == 0, result.stdout + result.stderr
