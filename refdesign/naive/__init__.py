@@ -1,1 +1,11 @@
-"""The slow truth: every operator as scalar loops, written without looking at the fast implementation."""
+"""The slow truth: scalar loops, `bitarray` and fractions, written without looking at the fast operators.
+
+Everything here is meant to be obviously right, one window and one number at a time. It imports of this project
+nothing but plain data: conventions, parameters, packed bits as words, and networks.
+"""
+
+from __future__ import annotations
+
+from refdesign.naive.forward import run
+
+__all__ = ["run"]
