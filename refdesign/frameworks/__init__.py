@@ -1,0 +1,1 @@
+"""Accelerated implementations, one package per framework, each imported only when it is asked for."""

@@ -1,0 +1,76 @@
+"""What a module computes layer by layer, under the names of the reference."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from refdesign.errors import RefdesignError
+from refdesign.frameworks.torch.flow import split
+
+
+def layer_outputs(module: nn.Module, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    """Run a sequential binary model in eval mode and keep what every layer gives.
+
+    The mapping is that of `Network.run(images, outputs="all")` for the exported network, so both can be compared
+    name by name.
+
+    Args:
+        module: what `to_network` accepts; its mode is restored afterwards.
+        images: uint8, (N, H, W, C).
+
+    Returns:
+        `<layer>.accumulator` and `<layer>.pooled` (int32), `<layer>.bits` (int8) and `logits` (float32; int32
+        without a last batch norm), NHWC.
+
+    Raises:
+        RefdesignError: images of another dtype or number of axes, or accumulators that are no integers.
+
+    >>> from refdesign.frameworks.torch import BinaryConv2d, BinaryLinear, PixelInput, Sign
+    >>> model = nn.Sequential(PixelInput(), BinaryConv2d(1, 2, 3), Sign(), nn.Flatten(), BinaryLinear(12, 4))
+    >>> outputs = layer_outputs(model, np.zeros((3, 4, 5, 1), np.uint8))
+    >>> {name: array.shape for name, array in outputs.items()}
+    {'1.accumulator': (3, 2, 3, 2), '1.bits': (3, 2, 3, 2), '4.accumulator': (3, 4), 'logits': (3, 4)}
+    """
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise RefdesignError(f"images: found {images.dtype} of shape {images.shape}, expected uint8 (N, H, W, C)")
+    _, parts = split(module)
+    stages = [
+        (f"{part.name}.{kind}", stage)
+        for part in parts
+        for kind, stage in (("accumulator", part.product), ("pooled", part.pool), ("bits", part.activation))
+        if stage is not None
+    ]
+    # By module and in order of its calls: one module may stand in several places (a Sign shared by all layers).
+    calls: dict[nn.Module, deque[Tensor]] = {stage: deque() for _, stage in stages}
+
+    def keep(stage: nn.Module, _inputs: object, output: Tensor) -> None:
+        calls[stage].append(output)
+
+    handles = [stage.register_forward_hook(keep) for stage in calls]
+    mode = module.training
+    device = parts[0].product.weight.device
+    try:
+        module.eval()
+        with torch.no_grad():
+            logits = module(torch.from_numpy(images).to(device).permute(0, 3, 1, 2))
+    finally:
+        module.train(mode)
+        for handle in handles:
+            handle.remove()
+    outputs = {name: _channels_last(name, calls[stage].popleft()) for name, stage in stages}
+    outputs["logits"] = logits.cpu().numpy() if parts[-1].batch_norm is not None else _channels_last("logits", logits)
+    return outputs
+
+
+def _channels_last(name: str, value: Tensor) -> NDArray[Any]:
+    array = (value.permute(0, 2, 3, 1) if value.ndim == 4 else value).cpu().numpy()
+    integers = array.astype(np.int8 if name.endswith(".bits") else np.int32)
+    if np.any(integers != array):
+        raise RefdesignError(f"output {name!r}: found values that are no integers; the input must be PixelInput's")
+    return np.ascontiguousarray(integers)
