@@ -87,6 +87,11 @@ class Stage(Layer):
         raise AttributeError
 
     @property
+    def fan_in(self) -> int:
+        """Products summed in one accumulator."""
+        raise AttributeError
+
+    @property
     def folds(self) -> bool:
         """Whether the bits are integer thresholds on integer accumulators: no residual addition."""
         return self.shortcut is None
@@ -119,7 +124,6 @@ class Convolution(Stage):
 
     @property
     def fan_in(self) -> int:
-        """Products summed in one accumulator."""
         _, rows, columns, depth = self.weight_shape
         return rows * columns * depth
 
@@ -239,7 +243,6 @@ class BinaryDense(Stage):
 
     @property
     def fan_in(self) -> int:
-        """Products summed in one accumulator."""
         return self.weights.length
 
 

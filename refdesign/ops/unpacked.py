@@ -102,4 +102,5 @@ def dense(x: NDArray[Any], w: NDArray[Any]) -> NDArray[np.int32]:
     array([[ 1, -3]], dtype=int32)
     """
     kind = _exact_type(x, w, x.shape[-1])
-    return np.asarray(x.astype(kind) @ w.astype(kind).T).astype(np.int32)
+    result: NDArray[np.int32] = np.matmul(x.astype(kind), w.T.astype(kind)).astype(np.int32)
+    return result

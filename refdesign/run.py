@@ -1,0 +1,442 @@
+"""Runs a network along a path, with every layer's output within reach.
+
+`packed`: folded to integer thresholds, activations are `PackedBits` from layer to layer. `float`: unfolded, in
+the arithmetic that the network's conventions name. `naive`: scalar loops, `refdesign.naive`. The three agree
+bit for bit; what they share is the order of the layers, and the real stream of residual networks.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdesign import naive
+from refdesign.bits import PackedBits, pack_bool, unpack
+from refdesign.errors import RefdesignError
+from refdesign.fold import Thresholds, fold
+from refdesign.network import (
+    AveragePool,
+    BinaryConv2d,
+    BinaryDense,
+    CombinedConv2d,
+    Convolution,
+    Layer,
+    NetworkData,
+    PixelConv2d,
+    RealConv2d,
+    RealDense,
+    Stage,
+    accumulator_domain,
+    fold_channels,
+)
+from refdesign.ops import unpacked
+from refdesign.ops.batch_norm import batch_norm, dithered_batch_norm
+from refdesign.ops.conv import binary_conv2d
+from refdesign.ops.dense import binary_dense, flatten_bits
+from refdesign.ops.exact import exact_sign
+from refdesign.ops.pixels import pixel_conv2d, real_conv2d
+from refdesign.ops.pool import average_pool2d, max_pool2d
+from refdesign.ops.residual import combine, hardtanh, real_dense, shortcut
+from refdesign.ops.sign import sign
+from refdesign.parameters import NO_DITHER
+
+PATHS = ("packed", "float", "naive")
+"""The ways in which a network can be run."""
+
+Outputs = dict[str, NDArray[Any]]
+Progress = Callable[[int, int], None]
+_BATCH_BYTES = 16 << 20
+"""A batch's largest map of accumulators takes about this much memory."""
+
+
+def thresholds_of(network: NetworkData) -> dict[str, Thresholds]:
+    """The integer thresholds of every layer that folds, by layer name, in order of execution.
+
+    Raises:
+        RefdesignError: a layer that cannot be folded under the network's conventions, by name.
+    """
+    thresholds: dict[str, Thresholds] = {}
+    ternary = False
+    for layer in network.layers[:-1]:
+        if not isinstance(layer, Stage):
+            continue
+        if layer.folds:
+            try:
+                thresholds[layer.name] = fold(
+                    fold_channels(layer),
+                    layer.kernel or NO_DITHER,
+                    fan_in=layer.fan_in,
+                    conventions=network.conventions,
+                    domain=accumulator_domain(layer, ternary_input=ternary),
+                )
+            except RefdesignError as error:
+                raise RefdesignError(f"layer {layer.name!r}: {error}") from None
+            ternary = bool(np.any(thresholds[layer.name].ternary))
+        else:
+            ternary = network.conventions.sign_at_zero == 0
+    return thresholds
+
+
+class _Path(Protocol):
+    """What differs between the packed and the float path: how bits are held, summed and decided."""
+
+    def integers(self, layer: Stage, x: Any) -> NDArray[np.int32]:
+        """The accumulators of a layer with integer accumulators."""
+
+    def bases(self, layer: CombinedConv2d, x: Any) -> list[NDArray[np.int32]]:
+        """The accumulators of every basis."""
+
+    def decide(self, layer: Stage, accumulators: NDArray[np.int32]) -> Any:
+        """The bits of a layer that folds."""
+
+    def hold(self, signs: NDArray[np.int8]) -> Any:
+        """Signs, as this path holds them between layers."""
+
+    def signs(self, bits: Any) -> NDArray[np.int8]:
+        """The inverse of `hold`."""
+
+
+class _Packed:
+    def __init__(self, network: NetworkData) -> None:
+        self.thresholds = thresholds_of(network)
+
+    def integers(self, layer: Stage, x: Any) -> NDArray[np.int32]:
+        if isinstance(layer, PixelConv2d):
+            return pixel_conv2d(
+                x, layer.weights, multiplier=layer.multiplier, offset=layer.offset, **_geometry(layer)
+            )
+        if isinstance(layer, BinaryConv2d):
+            return binary_conv2d(x, layer.weights, **_geometry(layer))
+        if isinstance(layer, BinaryDense):
+            return binary_dense(x if x.words.ndim == 2 else flatten_bits(x), layer.weights)
+        raise RefdesignError(f"layer {layer.name!r}: has no integer accumulator")
+
+    def bases(self, layer: CombinedConv2d, x: Any) -> list[NDArray[np.int32]]:
+        return [binary_conv2d(x, weights, **_geometry(layer)) for weights in layer.weights]
+
+    def decide(self, layer: Stage, accumulators: NDArray[np.int32]) -> PackedBits:
+        return self.thresholds[layer.name].apply(accumulators)
+
+    def hold(self, signs: NDArray[np.int8]) -> PackedBits:
+        bits = pack_bool(signs > 0)
+        if np.all(signs):
+            return bits
+        return PackedBits(bits.words, bits.length, pack_bool(signs != 0).words)
+
+    def signs(self, bits: Any) -> NDArray[np.int8]:
+        return unpack(bits)
+
+
+class _Float:
+    def __init__(self, network: NetworkData) -> None:
+        self.conventions = network.conventions
+
+    def integers(self, layer: Stage, x: Any) -> NDArray[np.int32]:
+        if isinstance(layer, PixelConv2d):
+            values = x.astype(np.int64) * layer.multiplier + layer.offset
+            return unpacked.conv2d(values, _unpacked(layer.weights), **_geometry(layer))
+        if isinstance(layer, BinaryConv2d):
+            return unpacked.conv2d(x, unpack(layer.weights), **_geometry(layer))
+        if isinstance(layer, BinaryDense):
+            return unpacked.dense(x.reshape(len(x), -1), unpack(layer.weights))
+        raise RefdesignError(f"layer {layer.name!r}: has no integer accumulator")
+
+    def bases(self, layer: CombinedConv2d, x: Any) -> list[NDArray[np.int32]]:
+        return [unpacked.conv2d(x, unpack(weights), **_geometry(layer)) for weights in layer.weights]
+
+    def decide(self, layer: Stage, accumulators: NDArray[np.int32]) -> NDArray[np.int8]:
+        normalise, kernel = fold_channels(layer), layer.kernel or NO_DITHER
+        if self.conventions.arithmetic == "real":
+            return exact_sign(accumulators, normalise, kernel, self.conventions)
+        return sign(dithered_batch_norm(accumulators, normalise, kernel, self.conventions), self.conventions)
+
+    def hold(self, signs: NDArray[np.int8]) -> NDArray[np.int8]:
+        return signs
+
+    def signs(self, bits: Any) -> NDArray[np.int8]:
+        signs: NDArray[np.int8] = bits
+        return signs
+
+
+def _unpacked(weights: PackedBits | NDArray[np.int32]) -> NDArray[Any]:
+    return unpack(weights) if isinstance(weights, PackedBits) else weights
+
+
+def _geometry(layer: Convolution) -> dict[str, Any]:
+    return {
+        "stride": layer.stride,
+        "padding": layer.padding,
+        "padding_mode": layer.padding_mode,
+        "dilation": layer.dilation,
+        "groups": layer.groups,
+    }
+
+
+_MAKERS: dict[str, Callable[[NetworkData], _Path]] = {"packed": _Packed, "float": _Float}
+_PREPARED: weakref.WeakKeyDictionary[NetworkData, dict[str, _Path]] = weakref.WeakKeyDictionary()
+
+
+def _prepared(network: NetworkData, path: str) -> _Path:
+    paths = _PREPARED.setdefault(network, {})
+    if path not in paths:
+        paths[path] = _MAKERS[path](network)
+    return paths[path]
+
+
+class _Batch:
+    """One batch on its way through a network: the streams, and the outputs asked for."""
+
+    def __init__(self, network: NetworkData, path: _Path, wanted: frozenset[str]) -> None:
+        self.network = network
+        self.path = path
+        self.wanted = wanted
+        self.real: dict[str, NDArray[np.float32]] = {}
+        self.outputs: Outputs = {}
+
+    def run(self, images: NDArray[np.uint8]) -> Outputs:
+        stream: Any = images
+        before = ""
+        for layer in self.network.layers:
+            if len(self.outputs) == len(self.wanted):
+                break
+            last = layer is self.network.layers[-1]
+            if isinstance(layer, Stage):
+                stream = self._stage(layer, stream, last)
+            else:
+                self._real_layer(layer, self.real[before], last)
+            before = layer.name
+        return {name: self.outputs[name] for name in self.network.output_names if name in self.wanted}
+
+    def _keep(self, name: str, make: Callable[[], NDArray[Any]]) -> None:
+        if name in self.wanted:
+            self.outputs[name] = make()
+
+    def _stage(self, layer: Stage, x: Any, last: bool) -> Any:
+        values, bound = self._accumulate(layer, x)
+        if layer.pool is not None:
+            values = max_pool2d(values, layer.pool.size, layer.pool.stride)
+            bound = None if bound is None else max_pool2d(bound, layer.pool.size, layer.pool.stride)
+            if values.dtype == np.int32:
+                self._keep(f"{layer.name}.pooled", lambda: values)
+        if last:
+            self._keep("logits", lambda: self._logits(layer, values))
+            return None
+        if layer.name in self.network.real_sources or not layer.folds:
+            real = self._real(layer, values)
+            self.real[layer.name] = real
+            self._keep(f"{layer.name}.real", lambda: real)
+        if layer.folds:
+            bits = self.path.decide(layer, values)
+        else:
+            bits = self.path.hold(sign(self.real[layer.name], self.network.conventions))
+        self._keep(f"{layer.name}.bits", lambda: self.path.signs(bits))
+        if bound is not None:
+            self._keep(f"{layer.name}.uncertain", lambda: self._uncertain(layer, values, bound))
+        return bits
+
+    def _accumulate(self, layer: Stage, x: Any) -> tuple[Any, NDArray[np.float32] | None]:
+        if isinstance(layer, RealConv2d):
+            return real_conv2d(x, layer.weights, layer.scale, layer.shift, **_geometry(layer))
+        if isinstance(layer, CombinedConv2d):
+            return combine(self.path.bases(layer, x), layer.scales), None
+        values = self.path.integers(layer, x)
+        self._keep(f"{layer.name}.accumulator", lambda: values)
+        return values, None
+
+    def _logits(self, layer: Stage, values: NDArray[Any]) -> NDArray[Any]:
+        if layer.batch_norm is None:
+            return values
+        return batch_norm(values, layer.batch_norm, self.network.conventions.arithmetic)
+
+    def _real(self, layer: Stage, values: NDArray[Any]) -> NDArray[np.float32]:
+        kernel = layer.kernel or NO_DITHER
+        real = dithered_batch_norm(values, fold_channels(layer), kernel, self.network.conventions)
+        if layer.shortcut is not None:
+            real = real + shortcut(self.real[layer.shortcut.source], layer.shortcut)
+        return hardtanh(real) if layer.hardtanh else real
+
+    def _uncertain(
+        self, layer: Stage, values: NDArray[np.float32], bound: NDArray[np.float32]
+    ) -> NDArray[np.bool_]:
+        conventions = self.network.conventions
+        low = np.nextafter(values - bound, np.float32(-np.inf))
+        high = np.nextafter(values + bound, np.float32(np.inf))
+        differ: NDArray[np.bool_] = sign(self._real(layer, low), conventions) != sign(
+            self._real(layer, high), conventions
+        )
+        return differ
+
+    def _real_layer(self, layer: Layer, x: NDArray[np.float32], last: bool) -> None:
+        if isinstance(layer, AveragePool):
+            result = average_pool2d(x, layer.size)
+        elif isinstance(layer, RealDense):
+            flat = x.reshape(len(x), -1)
+            if layer.input_batch_norm is not None:
+                flat = batch_norm(flat, layer.input_batch_norm, self.network.conventions.arithmetic)
+            result = real_dense(flat, layer.weights, layer.bias)
+        else:
+            raise RefdesignError(f"layer {layer.name!r}: unknown kind {type(layer).__name__}")
+        self.real[layer.name] = result
+        self._keep("logits" if last else f"{layer.name}.real", lambda: result)
+
+
+def check_images(network: NetworkData, images: NDArray[np.uint8]) -> None:
+    """Refuse anything but uint8 images (N, H, W, C) of the network's input shape."""
+    found = getattr(images, "dtype", type(images).__name__)
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
+        raise RefdesignError(f"images: found {found}, expected a uint8 array")
+    if images.ndim != 4 or images.shape[1:] != tuple(network.input_shape):
+        expected = ", ".join(str(extent) for extent in network.input_shape)
+        raise RefdesignError(f"images: found shape {images.shape}, expected (N, {expected})")
+
+
+def check_outputs(network: NetworkData, outputs: str | Sequence[str]) -> tuple[str, ...]:
+    """The names of the outputs asked for, in order of execution; `"all"` is every one."""
+    if outputs == "all":
+        return network.output_names
+    asked = (outputs,) if isinstance(outputs, str) else tuple(outputs)
+    for name in asked:
+        if name not in network.output_names:
+            raise RefdesignError(
+                f"outputs: found {name!r}, expected 'all' or some of {', '.join(network.output_names)}"
+            )
+    return tuple(name for name in network.output_names if name in asked)
+
+
+def default_batch_size(network: NetworkData) -> int:
+    """How many images keep a batch's largest accumulator map at about 16 MB."""
+    largest = max(int(np.prod(shapes.accumulator)) for shapes in network.shapes.values())
+    return int(np.clip(_BATCH_BYTES // (4 * largest), 1, 1024))
+
+
+def iter_run(
+    network: NetworkData,
+    images: NDArray[np.uint8],
+    *,
+    path: str = "packed",
+    outputs: str | Sequence[str] = ("logits",),
+    batch_size: int | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Iterator[Outputs]:
+    """Run a network batch by batch; what `run` returns at once, in pieces.
+
+    Args:
+        network: the network.
+        images: uint8, shape (N, H, W, C).
+        path: `"packed"`, `"float"` or `"naive"`.
+        outputs: names as in `network.output_names`, or `"all"`.
+        batch_size: images at a time; None chooses by memory (one at a time on the naive path).
+        workers: processes that run batches side by side.
+        progress: called with (images done, images in all) after every batch.
+
+    Yields:
+        A dict from output name to array, in order of execution, for each batch in order.
+
+    Raises:
+        RefdesignError: unknown path or output, wrong images, batch size or number of workers.
+    """
+    check_images(network, images)
+    wanted = frozenset(check_outputs(network, outputs))
+    if path not in PATHS:
+        raise RefdesignError(f"path: found {path!r}, expected one of {', '.join(PATHS)}")
+    size = (1 if path == "naive" else default_batch_size(network)) if batch_size is None else batch_size
+    if size < 1 or workers < 1:
+        raise RefdesignError(f"batch_size, workers: found {size} and {workers}, expected at least 1")
+    return _iterate(network, images, path, wanted, size, workers, progress)
+
+
+def _iterate(
+    network: NetworkData,
+    images: NDArray[np.uint8],
+    path: str,
+    wanted: frozenset[str],
+    size: int,
+    workers: int,
+    progress: Progress | None,
+) -> Iterator[Outputs]:
+    batches = [images[start : start + size] for start in range(0, max(len(images), 1), size)]
+    results = (
+        (run_batch(network, batch, path, wanted) for batch in batches)
+        if workers == 1
+        else _in_processes(network, batches, path, wanted, workers)
+    )
+    done = 0
+    for batch, result in zip(batches, results, strict=True):
+        done += len(batch)
+        yield result
+        if progress is not None:
+            progress(done, len(images))
+
+
+def run_batch(network: NetworkData, images: NDArray[np.uint8], path: str, wanted: frozenset[str]) -> Outputs:
+    """One batch in this process; the arguments are those that `iter_run` has checked."""
+    if path == "naive":
+        return naive.run(network, images, tuple(name for name in network.output_names if name in wanted))
+    return _Batch(network, _prepared(network, path), wanted).run(images)
+
+
+_worker_network: NetworkData | None = None
+
+
+def _start_worker(network: NetworkData) -> None:
+    global _worker_network
+    _worker_network = network
+
+
+def _run_in_worker(images: NDArray[np.uint8], path: str, wanted: frozenset[str]) -> Outputs:
+    assert _worker_network is not None
+    return run_batch(_worker_network, images, path, wanted)
+
+
+def _in_processes(
+    network: NetworkData, batches: Sequence[NDArray[np.uint8]], path: str, wanted: frozenset[str], workers: int
+) -> Iterator[Outputs]:
+    """Results in order; at most two batches a worker are under way, so memory stays bounded."""
+    with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(network,)) as pool:
+        waiting: list[Future[Outputs]] = []
+        try:
+            for batch in batches:
+                waiting.append(pool.submit(_run_in_worker, batch, path, wanted))
+                if len(waiting) > 2 * workers:
+                    yield waiting.pop(0).result()
+            while waiting:
+                yield waiting.pop(0).result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def run(
+    network: NetworkData,
+    images: NDArray[np.uint8],
+    *,
+    path: str = "packed",
+    outputs: str | Sequence[str] = ("logits",),
+    batch_size: int | None = None,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Outputs:
+    """Run a network on images; the arguments are those of `iter_run`.
+
+    Returns:
+        A dict from output name to array over all images, in order of execution. NHWC; accumulators int32, bits
+        int8 in {-1, +1} (0 where the convention has it), real outputs float32.
+    """
+    pieces = list(
+        iter_run(
+            network,
+            images,
+            path=path,
+            outputs=outputs,
+            batch_size=batch_size,
+            workers=workers,
+            progress=progress,
+        )
+    )
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
