@@ -11,7 +11,7 @@ import numpy as np
 from refdesign.conventions import ARITHMETICS, Conventions
 from refdesign.errors import RefdesignError
 from refdesign.ops.dither import thresholds_over
-from refdesign.ops.exact import Values, exact_dithered_batch_norm
+from refdesign.ops.exact import Values, check_values, exact_dithered_batch_norm
 from refdesign.parameters import NO_DITHER, BatchNorm, Float32Array, ThresholdKernel
 
 FLOAT32_INTEGERS = 2**24
@@ -123,11 +123,10 @@ def batch_norm(v: Values, bn: BatchNorm, arithmetic: str) -> Float32Array:
     >>> batch_norm(np.array([[7]], dtype=np.int32), bn, "torch")
     array([[2.5]], dtype=float32)
     """
-    array: Values = np.asarray(v)
-    check_batch_norm_input(array, bn, arithmetic)
+    check_batch_norm_input(v, bn, arithmetic)
     if arithmetic == "real":
-        return exact_dithered_batch_norm(array, bn, np.zeros(bn.channels, np.float32), "unit")
-    return _float_program(array, bn, arithmetic)
+        return exact_dithered_batch_norm(v, bn, np.zeros(bn.channels, np.float32), "unit")
+    return _float_program(v, bn, arithmetic)
 
 
 def dithered_batch_norm(
@@ -153,12 +152,11 @@ def dithered_batch_norm(
     >>> dithered_batch_norm(np.array([[7]], dtype=np.int32), bn, ThresholdKernel([[0.25]]), PAPER)
     array([[2.25]], dtype=float32)
     """
-    array: Values = np.asarray(a)
-    check_batch_norm_input(array, bn, conventions.arithmetic)
-    cells = thresholds_over(array.shape, kernel or NO_DITHER, conventions)
+    check_batch_norm_input(a, bn, conventions.arithmetic)
+    cells = thresholds_over(a.shape, kernel or NO_DITHER, conventions)
     if conventions.arithmetic == "real":
-        return exact_dithered_batch_norm(array, bn, cells, conventions.threshold_scale)
-    return subtract_threshold(_float_program(array, bn, conventions.arithmetic), cells, bn.gamma, conventions)
+        return exact_dithered_batch_norm(a, bn, cells, conventions.threshold_scale)
+    return subtract_threshold(_float_program(a, bn, conventions.arithmetic), cells, bn.gamma, conventions)
 
 
 def subtract_threshold(
@@ -194,19 +192,14 @@ def subtract_threshold(
         return np.asarray(y - cells)
 
 
-def check_batch_norm_input(array: Values, bn: BatchNorm, arithmetic: str) -> None:
+def check_batch_norm_input(a: Values, bn: BatchNorm, arithmetic: str) -> None:
     """Refuse what batch norm cannot take: dtype, channels, arithmetic, integers that float32 does not hold."""
     if arithmetic not in ARITHMETICS:
-        raise RefdesignError(
-            f"batch norm, arithmetic: found {arithmetic!r}, expected one of {', '.join(ARITHMETICS)}"
-        )
-    if array.dtype not in (np.dtype(np.int32), np.dtype(np.float32)):
-        raise RefdesignError(f"batch norm: found {array.dtype}, expected int32 accumulators or float32")
-    if array.ndim == 0 or array.shape[-1] != bn.channels:
-        raise RefdesignError(f"batch norm: found shape {array.shape}, expected {bn.channels} channels, last")
-    if arithmetic == "real" or array.dtype != np.int32 or not array.size:
+        raise RefdesignError(f"batch norm, arithmetic: found {arithmetic!r}, expected one of {', '.join(ARITHMETICS)}")
+    check_values(a, bn)
+    if arithmetic == "real" or a.dtype != np.int32 or not a.size:
         return
-    low, high = int(array.min()), int(array.max())
+    low, high = int(a.min()), int(a.max())
     if max(-low, high) > FLOAT32_INTEGERS:
         raise RefdesignError(
             f"batch norm: found an accumulator of {low if -low > high else high}, expected at most 2**24 in size: "

@@ -170,9 +170,7 @@ class ExactBatchNorm:
         )
 
 
-def exact_sign(
-    a: Values, bn: BatchNorm, kernel: ThresholdKernel | None, conventions: Conventions
-) -> NDArray[np.int8]:
+def exact_sign(a: Values, bn: BatchNorm, kernel: ThresholdKernel | None, conventions: Conventions) -> NDArray[np.int8]:
     """The sign of z = gamma*(alpha*a - mean)/sqrt(variance + epsilon) + beta - s*T, decided exactly.
 
     Args:
@@ -192,24 +190,22 @@ def exact_sign(
     >>> exact_sign(np.array([[2], [3], [4]], dtype=np.int32), bn, None, PAPER)[:, 0]
     array([ 1,  1, -1], dtype=int8)
     """
-    array = _checked(a, bn)
-    cells = thresholds_over(array.shape, kernel or NO_DITHER, conventions)
+    check_values(a, bn)
+    cells = thresholds_over(a.shape, kernel or NO_DITHER, conventions)
     keras_round = conventions.sign_rule == "keras_round"
-    p, q, root, bound = _terms(array, bn, cells, conventions.threshold_scale, keras_round=keras_round)
+    p, q, root, bound = _terms(a, bn, cells, conventions.threshold_scale, keras_round=keras_round)
     total = p + q * root
     signs = (total > 0).view(np.int8) - (total < 0).view(np.int8)
     exact = ExactBatchNorm(bn, conventions.threshold_scale, keras_round=keras_round)
     open_ones = np.abs(total) <= bound * root
-    for channel, cell, value, where in _distinct(open_ones, array, cells):
+    for channel, cell, value, where in _distinct(open_ones, a, cells):
         signs[where] = exact.channel(channel, cell).sign(value)
     if conventions.sign_at_zero:
         signs[signs == 0] = conventions.sign_at_zero
     return signs
 
 
-def exact_dithered_batch_norm(
-    a: Values, bn: BatchNorm, cells: Float32Array, threshold_scale: str
-) -> Float32Array:
+def exact_dithered_batch_norm(a: Values, bn: BatchNorm, cells: Float32Array, threshold_scale: str) -> Float32Array:
     """z of the exact batch norm and dither, correctly rounded to float32 (ties to even, no negative zero).
 
     Args:
@@ -225,25 +221,29 @@ def exact_dithered_batch_norm(
     >>> float(exact_dithered_batch_norm(np.array([[1]], np.int32), bn, np.float32([0.0]), "unit")[0, 0])
     0.7071067690849304
     """
-    array = _checked(a, bn)
-    p, q, root, bound = _terms(array, bn, cells, threshold_scale, keras_round=False)
+    check_values(a, bn)
+    p, q, root, bound = _terms(a, bn, cells, threshold_scale, keras_round=False)
     z = p / root + q
     with np.errstate(over="ignore", under="ignore"):
         low, high = (z - bound).astype(np.float32), (z + bound).astype(np.float32)
     result = low + np.float32(0)  # a negative zero becomes zero
     exact = ExactBatchNorm(bn, threshold_scale)
-    for channel, cell, value, where in _distinct(low != high, array, cells):
+    for channel, cell, value, where in _distinct(low != high, a, cells):
         result[where] = exact.channel(channel, cell).rounded(value)
     return result
 
 
-def _checked(a: Values, bn: BatchNorm) -> Values:
-    array: Values = np.asarray(a)
-    if array.dtype not in (np.dtype(np.int32), np.dtype(np.float32)):
-        raise RefdesignError(f"batch norm: found {array.dtype}, expected int32 accumulators or float32")
-    if array.ndim == 0 or array.shape[-1] != bn.channels:
-        raise RefdesignError(f"batch norm: found shape {array.shape}, expected {bn.channels} channels, last")
-    return array
+def check_values(a: Values, bn: BatchNorm) -> None:
+    """Refuse what a batch norm cannot take.
+
+    Raises:
+        RefdesignError: neither int32 nor float32, or the last axis does not hold the batch norm's channels.
+    """
+    if not isinstance(a, np.ndarray) or a.dtype not in (np.dtype(np.int32), np.dtype(np.float32)):
+        found = getattr(a, "dtype", type(a).__name__)
+        raise RefdesignError(f"batch norm: found {found}, expected int32 accumulators or float32")
+    if a.ndim == 0 or a.shape[-1] != bn.channels:
+        raise RefdesignError(f"batch norm: found shape {a.shape}, expected {bn.channels} channels, last")
 
 
 def _terms(
