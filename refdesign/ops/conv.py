@@ -5,20 +5,25 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from refdesign.bits import WORD, PackedBits, pack_bool
+from refdesign.bits import PackedBits, tail_mask
 from refdesign.errors import RefdesignError
-from refdesign.ops.padding import Windows, pad_bits
-from refdesign.ops.products import Words, dot_words
+from refdesign.ops.columns import Words, split_groups, weight_columns, window_columns
+from refdesign.ops.padding import FILLS, Windows
+from refdesign.ops.products import count_differences
+
+Pair = tuple[int, int]
+_PLACES = 2048
+"""Windows that are worked on at a time: as many images as stay below it, at least one."""
 
 
 def binary_conv2d(
     x: PackedBits,
     w: PackedBits,
     *,
-    stride: int | tuple[int, int] = 1,
-    padding: int | tuple[int, int] = 0,
+    stride: int | Pair = 1,
+    padding: int | Pair = 0,
     padding_mode: str = "zeros",
-    dilation: int | tuple[int, int] = 1,
+    dilation: int | Pair = 1,
     groups: int = 1,
 ) -> NDArray[np.int32]:
     """The accumulators of a binary convolution, by XNOR and popcount (SPEC section 2).
@@ -46,52 +51,148 @@ def binary_conv2d(
            [20, 30, 20]], dtype=int32)
     """
     check_conv("binary_conv2d", x.shape, w, groups)
-    n, height, width, _ = x.shape
-    out, rows, columns, depth = w.shape
-    windows = Windows.of(
-        (height, width), (rows, columns), stride=stride, padding=padding, padding_mode=padding_mode, dilation=dilation
+    prepared = PreparedConv(
+        w,
+        (x.shape[1], x.shape[2]),
+        stride=stride,
+        padding=padding,
+        padding_mode=padding_mode,
+        dilation=dilation,
+        groups=groups,
     )
-    padded = pad_bits(x, windows)
-    words = split_groups(padded.words, x.length, groups)
-    nonzero = None if padded.nonzero is None else split_groups(padded.nonzero, x.length, groups)
-    result = np.zeros((n, *windows.output, out), dtype=np.int32)
-    per_group = out // groups
-    for group in range(groups):
-        channels = slice(group * per_group, (group + 1) * per_group)
-        for i in range(rows):
-            for j in range(columns):
-                tap = np.s_[:, windows.reach(0, i), windows.reach(1, j), group]
-                flat = words[tap].reshape(-1, words.shape[-1])
-                mask = None if nonzero is None else nonzero[tap].reshape(flat.shape)
-                sums = dot_words(flat, w.words[channels, i, j], depth, mask)
-                result[..., channels] += sums.reshape(n, *windows.output, per_group)
-    return result
+    return prepared(x)
+
+
+class PreparedConv:
+    """A convolution's weights and borders, laid out once for maps of one size; what `binary_conv2d` runs on.
+
+    Args:
+        w: packed weights of ±1, shape (O, rows, columns, I/groups).
+        extent: rows and columns of the maps.
+        stride, padding, padding_mode, dilation, groups: as in `binary_conv2d`.
+
+    Raises:
+        RefdesignError: weights or a geometry that do not fit.
+
+    >>> from refdesign.bits import pack
+    >>> layer = PreparedConv(pack(np.ones((1, 3, 3, 5))), (2, 3), padding=1)
+    >>> layer(pack(np.ones((1, 2, 3, 5))))[0, :, :, 0]
+    array([[20, 30, 20],
+           [20, 30, 20]], dtype=int32)
+    """
+
+    def __init__(
+        self,
+        w: PackedBits,
+        extent: Pair,
+        *,
+        stride: int | Pair = 1,
+        padding: int | Pair = 0,
+        padding_mode: str = "zeros",
+        dilation: int | Pair = 1,
+        groups: int = 1,
+    ) -> None:
+        check_weights("binary_conv2d", w, groups)
+        self._out, rows, columns, self._depth = w.shape
+        self.groups = groups
+        self.windows = Windows.of(
+            extent, (rows, columns), stride=stride, padding=padding, padding_mode=padding_mode, dilation=dilation
+        )
+        per_group = self._out // groups
+        self._weights = [
+            weight_columns(w.words[first : first + per_group], self._depth) for first in range(0, self._out, per_group)
+        ]
+        self._base = np.full((1, 1, self._out), rows * columns * self._depth, dtype=np.int32)
+        if padding_mode == "zeros":
+            # The words outside the map are 0, as if every element were -1; what that adds is taken back here.
+            ones = np.bitwise_count(w.words).sum(axis=-1, dtype=np.int64).reshape(self._out, -1)
+            self._base = self._base + outside_sums(self.windows, 2 * ones - self._depth).astype(np.int32)
+
+    def __call__(self, x: PackedBits) -> NDArray[np.int32]:
+        """The accumulators of packed maps (N, H, W, I): int32, (N, H', W', O)."""
+        n, (height, width) = x.words.shape[0], self.windows.output
+        check_inputs("binary_conv2d", x.shape, self.windows.extent, self._depth * self.groups)
+        result = np.empty((n, height, width, self._out), dtype=np.int32)
+        some = max(1, _PLACES // (height * width))
+        for first in range(0, n, some):
+            part = slice(first, first + some)
+            nonzero = None if x.nonzero is None else x.nonzero[part]
+            self._accumulate(x.words[part], x.length, nonzero, result[part])
+        return result
+
+    def differences(self, words: Words, length: int, group: int, nonzero: Words | None = None) -> NDArray[np.integer]:
+        """popcount(x xor w) over each window for one group: unsigned, (N*H'*W', O/groups).
+
+        Args:
+            words: uint64, the packed maps (N, H, W, words); outside the map stand words of 0, or of ones with
+                `"ones"`.
+            length: the channels that they hold.
+            group: which group of channels.
+            nonzero: as in `PackedBits`.
+        """
+        columns = self._columns(words, length, group, FILLS.get(self.windows.padding_mode, 0) == 1)
+        mask = None
+        if nonzero is not None:
+            mask = self._columns(nonzero, length, group, FILLS.get(self.windows.padding_mode, 0) != 0)
+        return count_differences(columns, self._weights[group], mask)
+
+    def _columns(self, words: Words, length: int, group: int, ones_outside: bool) -> Words:
+        grouped = split_groups(words, length, self.groups)[:, :, :, group]
+        fill = tail_mask(self._depth) if ones_outside else 0
+        return window_columns(self.windows.pad(grouped, fill), self.windows, self._depth)
+
+    def _accumulate(self, words: Words, length: int, nonzero: Words | None, result: NDArray[np.int32]) -> None:
+        per_group = self._out // self.groups
+        for group in range(self.groups):
+            channels = slice(group * per_group, (group + 1) * per_group)
+            part = result[..., channels]
+            np.copyto(part, self.differences(words, length, group, nonzero).reshape(part.shape))
+        result *= -2
+        if nonzero is None:
+            result += self._base
+            return
+        for group in range(self.groups):
+            mask = self._columns(nonzero, length, group, FILLS.get(self.windows.padding_mode, 0) != 0)
+            valid = np.bitwise_count(mask).sum(axis=0, dtype=np.int32).reshape(*result.shape[:-1], 1)
+            result[..., group * per_group : (group + 1) * per_group] += valid
+
+
+def outside_sums(windows: Windows, taps: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sums over the taps of each window that lie outside the map, under a padding mode with a constant.
+
+    Args:
+        windows: which windows.
+        taps: int64, (O, rows*columns): a number for each tap.
+
+    Returns:
+        int64, (H', W', O); (1, 1, O) zeros where no tap lies outside or the mode has no constant.
+    """
+    inside = windows.inside(0)[:, np.newaxis, :, np.newaxis] & windows.inside(1)[:, np.newaxis]
+    if inside.all():
+        return np.zeros((1, 1, taps.shape[0]), dtype=np.int64)
+    return np.logical_not(inside).reshape(*windows.output, -1).astype(np.int64) @ taps.T
 
 
 def check_conv(name: str, shape: tuple[int, ...], w: PackedBits, groups: int) -> None:
     """Refuse inputs (N, H, W, I) and weights (O, rows, columns, I/groups) that do not fit each other."""
+    check_weights(name, w, groups)
+    if len(shape) != 4 or shape[3] != w.length * groups:
+        raise RefdesignError(f"{name}, inputs: found shape {shape}, expected (N, H, W, {w.length * groups})")
+
+
+def check_inputs(name: str, shape: tuple[int, ...], extent: Pair, channels: int) -> None:
+    """Refuse inputs of another shape than (N, *extent, channels)."""
+    if len(shape) != 4 or shape[1:] != (*extent, channels):
+        raise RefdesignError(f"{name}, inputs: found shape {shape}, expected (N, {extent[0]}, {extent[1]}, {channels})")
+
+
+def check_weights(name: str, w: PackedBits, groups: int) -> None:
+    """Refuse weights that are not ±1 of shape (O, rows, columns, I/groups) with O a multiple of the groups."""
     if w.words.ndim != 4 or w.nonzero is not None:
         found = f"shape {w.shape}" if w.nonzero is None else "elements that are 0"
         raise RefdesignError(f"{name}, weights: found {found}, expected ±1 of shape (O, rows, columns, I/groups)")
     out, rows, columns, depth = w.shape
-    if not isinstance(groups, (int, np.integer)) or groups < 1 or out % groups:
+    if not isinstance(groups, (int, np.integer)) or groups < 1 or out < 1 or out % groups:
         raise RefdesignError(f"{name}, groups: found {groups}, expected a divisor of {out} output channels")
-    if len(shape) != 4 or shape[3] != depth * groups:
-        raise RefdesignError(f"{name}, inputs: found shape {shape}, expected (N, H, W, {depth * groups})")
     if rows * columns * depth >= 2**31:
         raise RefdesignError(f"{name}, weights: a fan-in of {rows * columns * depth}, expected less than 2**31")
-
-
-def split_groups(words: Words, length: int, groups: int) -> Words:
-    """Packed channels, regrouped so that each group starts a word: (..., words) to (..., groups, words a group).
-
-    >>> split_groups(np.array([0b1101], dtype=np.uint64), 4, 2)
-    array([[1],
-           [3]], dtype=uint64)
-    """
-    depth = length // groups
-    if groups == 1 or depth % WORD == 0:
-        return words.reshape(*words.shape[:-1], groups, words.shape[-1] // groups)
-    octets = np.ascontiguousarray(words).astype("<u8", copy=False).view(np.uint8)
-    bits = np.unpackbits(octets, axis=-1, count=length, bitorder="little").view(np.bool_)
-    return pack_bool(bits.reshape(*words.shape[:-1], groups, depth)).words

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from refdesign.bits import WORD, PackedBits, pack_bool, unpack
 from refdesign.errors import RefdesignError
-from refdesign.ops.products import dot_words
+from refdesign.ops.products import count_differences
 
 
 def binary_dense(x: PackedBits, w: PackedBits) -> NDArray[np.int32]:
@@ -27,12 +27,46 @@ def binary_dense(x: PackedBits, w: PackedBits) -> NDArray[np.int32]:
     >>> binary_dense(pack([[1, 1, -1]]), pack([[1, 1, -1], [-1, -1, -1]]))
     array([[ 3, -1]], dtype=int32)
     """
-    if w.words.ndim != 2 or w.nonzero is not None:
-        found = f"shape {w.shape}" if w.nonzero is None else "elements that are 0"
-        raise RefdesignError(f"binary_dense, weights: found {found}, expected ±1 of shape (O, I)")
-    if x.words.ndim != 2 or x.length != w.length:
-        raise RefdesignError(f"binary_dense, inputs: found shape {x.shape}, expected (N, {w.length})")
-    return dot_words(x.words, w.words, w.length, x.nonzero)
+    return PreparedDense(w)(x)
+
+
+class PreparedDense:
+    """A dense layer's weights, laid out once for `binary_dense`.
+
+    Args:
+        w: packed weights of ±1, shape (O, I).
+
+    Raises:
+        RefdesignError: another shape, or weights that carry zeros.
+
+    >>> from refdesign.bits import pack
+    >>> layer = PreparedDense(pack([[1, 1, -1], [-1, -1, -1]]))
+    >>> layer(pack([[1, 1, -1]]))
+    array([[ 3, -1]], dtype=int32)
+    """
+
+    def __init__(self, w: PackedBits) -> None:
+        if w.words.ndim != 2 or w.nonzero is not None:
+            found = f"shape {w.shape}" if w.nonzero is None else "elements that are 0"
+            raise RefdesignError(f"binary_dense, weights: found {found}, expected ±1 of shape (O, I)")
+        self._length = w.length
+        self._columns = np.ascontiguousarray(w.words.T)
+
+    def __call__(self, x: PackedBits) -> NDArray[np.int32]:
+        """The accumulators of packed inputs (N, I): int32, (N, O)."""
+        if x.words.ndim != 2 or x.length != self._length:
+            raise RefdesignError(f"binary_dense, inputs: found shape {x.shape}, expected (N, {self._length})")
+        nonzero = None if x.nonzero is None else np.ascontiguousarray(x.nonzero.T)
+        differ = count_differences(np.ascontiguousarray(x.words.T), self._columns, nonzero)
+        result = np.empty(differ.shape, dtype=np.int32)
+        np.copyto(result, differ)
+        result *= -2
+        result += (
+            self._length
+            if x.nonzero is None
+            else np.bitwise_count(x.nonzero).sum(axis=1, dtype=np.int32, keepdims=True)
+        )
+        return result
 
 
 def flatten_bits(x: PackedBits) -> PackedBits:

@@ -9,10 +9,12 @@ from numpy.typing import NDArray
 
 from refdesign.bits import PackedBits, pack_bool, unpack
 from refdesign.errors import RefdesignError
+from refdesign.ops.conv import PreparedConv, check_inputs, check_weights, outside_sums
 from refdesign.ops.padding import FILLS, Windows
-from refdesign.ops.products import dot_words
 
 Pair = tuple[int, int]
+_PLACES = 1024
+"""Windows that are worked on at a time: as many images as stay below it, at least one."""
 
 
 def pixel_conv2d(
@@ -29,10 +31,10 @@ def pixel_conv2d(
 ) -> NDArray[np.int32]:
     """The accumulators of a convolution of x = multiplier*p + offset, exact in integers (SPEC section 2).
 
-    Packed weights meet the pixels bit plane by bit plane: with s_k = ±1 for bit k of a pixel,
-    2*p = 255 + sum over k of 2**k * s_k, so that 2*sum(p*w) = 255*sum(w) + sum over k of 2**k * sum(s_k*w),
-    and each of the inner sums is an XNOR and a popcount over the whole window. int32 weights (a fixed-point grid)
-    are multiplied in float64, which holds every partial sum exactly.
+    Packed weights meet the pixels bit plane by bit plane. With s_k = ±1 for bit k of a pixel
+    2*p = 255 + sum over k of 2**k * s_k, and sum(s_k*w) = v - 2*popcount(plane k xor w) over the v positions of a
+    window, so that sum(p*w) = 255*(number of weights +1) - sum over k of 2**k * popcount(plane k xor w). int32
+    weights (a fixed-point grid) are multiplied in a float type that holds every partial sum exactly.
 
     Args:
         p: uint8 pixels, (N, H, W, I).
@@ -54,20 +56,159 @@ def pixel_conv2d(
     array([[[[386]]]], dtype=int32)
     """
     weights = w if isinstance(w, PackedBits) else np.asarray(w)
-    windows = _check("pixel_conv2d", p, weights.shape, groups, (stride, padding, padding_mode, dilation))
-    if isinstance(weights, PackedBits):
-        if weights.nonzero is not None:
-            raise RefdesignError("pixel_conv2d, weights: found elements that are 0, expected ±1")
-    elif weights.dtype != np.int32:
-        raise RefdesignError(f"pixel_conv2d, weights: found {weights.dtype}, expected int32 or packed bits")
-    _check_range(weights, (int(offset), 255 * int(multiplier) + int(offset)), windows)
-    result = np.empty((p.shape[0], *windows.output, weights.shape[0]), dtype=np.int32)
-    for n in range(p.shape[0]):
-        if isinstance(weights, PackedBits):
-            result[n] = _by_bit_planes(p[n : n + 1], weights, multiplier, offset, windows, groups)[0]
-        else:
-            result[n] = _by_products(p[n : n + 1], weights, multiplier, offset, windows, groups)[0]
-    return result
+    _check_shapes("pixel_conv2d", p, weights.shape, groups)
+    prepared = PreparedPixelConv(
+        weights,
+        (p.shape[1], p.shape[2]),
+        multiplier=multiplier,
+        offset=offset,
+        stride=stride,
+        padding=padding,
+        padding_mode=padding_mode,
+        dilation=dilation,
+        groups=groups,
+    )
+    return prepared(p)
+
+
+class PreparedPixelConv:
+    """A first layer's weights and borders, laid out once for images of one size; what `pixel_conv2d` runs on.
+
+    Args:
+        w, multiplier, offset, stride, padding, padding_mode, dilation, groups: as in `pixel_conv2d`.
+        extent: rows and columns of the images.
+
+    Raises:
+        RefdesignError: weights or a geometry that do not fit, or sums that int32 may not hold.
+
+    >>> from refdesign.bits import pack
+    >>> layer = PreparedPixelConv(pack([[[[1, -1]]]]), (1, 1), multiplier=2, offset=-255)
+    >>> layer(np.array([[[[200, 7]]]], dtype=np.uint8))
+    array([[[[386]]]], dtype=int32)
+    """
+
+    def __init__(
+        self,
+        w: PackedBits | NDArray[np.int32],
+        extent: Pair,
+        *,
+        multiplier: int = 1,
+        offset: int = 0,
+        stride: int | Pair = 1,
+        padding: int | Pair = 0,
+        padding_mode: str = "zeros",
+        dilation: int | Pair = 1,
+        groups: int = 1,
+    ) -> None:
+        if len(w.shape) != 4:
+            raise RefdesignError(f"pixel_conv2d, weights: found shape {w.shape}, expected (O, rows, columns, I/groups)")
+        if not isinstance(w, PackedBits) and w.dtype != np.int32:
+            raise RefdesignError(f"pixel_conv2d, weights: found {w.dtype}, expected int32 or packed bits")
+        self._windows = Windows.of(
+            extent,
+            (w.shape[1], w.shape[2]),
+            stride=stride,
+            padding=padding,
+            padding_mode=padding_mode,
+            dilation=dilation,
+        )
+        self._channels = w.shape[3] * groups
+        _check_range(w, multiplier, offset, self._windows)
+        make: type[_BitPlanes] | type[_Products] = _Products
+        if isinstance(w, PackedBits):
+            check_weights("pixel_conv2d", w, groups)
+            make = _BitPlanes
+        self._sums = make(w, self._windows, multiplier, offset, groups)
+
+    def __call__(self, p: NDArray[np.uint8]) -> NDArray[np.int32]:
+        """The accumulators of uint8 pixels (N, H, W, I): int32, (N, H', W', O)."""
+        if p.dtype != np.uint8:
+            raise RefdesignError(f"pixel_conv2d, pixels: found {p.dtype}, expected uint8")
+        check_inputs("pixel_conv2d", p.shape, self._windows.extent, self._channels)
+        height, width = self._windows.output
+        result = np.empty((p.shape[0], height, width, self._sums.out), dtype=np.int32)
+        some = max(1, _PLACES // (height * width))
+        for first in range(0, p.shape[0], some):
+            part = slice(first, first + some)
+            self._sums.write(p[part], result[part])
+        return result
+
+
+class _BitPlanes:
+    """Sums for packed weights; a plane of bits is to the binary convolution one more image."""
+
+    def __init__(self, w: Any, windows: Windows, multiplier: int, offset: int, groups: int) -> None:
+        self.out, rows, columns, depth = w.shape
+        # Where the mode has a constant the planes are padded with 0 bits: p = 0, x = offset. Taken back below.
+        fill = FILLS.get(windows.padding_mode)
+        self._planes = PreparedConv(
+            w,
+            windows.extent,
+            stride=windows.stride,
+            padding=windows.padding,
+            padding_mode=windows.padding_mode if fill is None else "zeros",
+            dilation=windows.dilation,
+            groups=groups,
+        )
+        self._multiplier = multiplier
+        taps = unpack(w).reshape(self.out, rows * columns, depth).sum(axis=2, dtype=np.int64)
+        sums = taps.sum(axis=1)
+        plus = (sums + rows * columns * depth) // 2
+        self._base = 255 * multiplier * plus + offset * sums
+        if fill is not None:
+            self._base = self._base + (fill - offset) * outside_sums(windows, taps)
+
+    def write(self, p: NDArray[np.uint8], result: NDArray[np.int32]) -> None:
+        """result = base - multiplier * sum over k of 2**k * popcount(plane k xor w)."""
+        bits = np.unpackbits(p[np.newaxis], axis=0, bitorder="little")
+        planes = pack_bool(bits.view(np.bool_).reshape(-1, *p.shape[1:])).words
+        groups = self._planes.groups
+        per_group = self.out // groups
+        for group in range(groups):
+            differ = self._planes.differences(planes, p.shape[3], group).reshape(8, -1, per_group)
+            total = differ[7].astype(np.int64)
+            for k in range(6, -1, -1):
+                total *= 2
+                total += differ[k]
+            channels = slice(group * per_group, (group + 1) * per_group)
+            base = np.broadcast_to(self._base, (*result.shape[1:3], self.out))[..., channels]
+            result[..., channels] = base - self._multiplier * total.reshape(result[..., channels].shape)
+
+
+class _Products:
+    """Sums for int32 weights, by a matrix product in a float type that holds every partial sum."""
+
+    def __init__(self, w: Any, windows: Windows, multiplier: int, offset: int, groups: int) -> None:
+        self.out, _, _, self._depth = w.shape
+        self._windows, self._groups = windows, groups
+        self._multiplier, self._offset = multiplier, offset
+        largest = max(abs(offset), abs(255 * multiplier + offset), 1)
+        heaviest = int(np.abs(w.astype(np.int64)).sum(axis=(1, 2, 3)).max(initial=0))
+        # No partial sum, in any order, exceeds largest * heaviest.
+        if largest * heaviest >= 2**53:
+            raise RefdesignError(
+                f"pixel_conv2d, weights: magnitudes sum to {largest * heaviest}, expected less than 2**53 (float64)"
+            )
+        self._type = np.float32 if largest * heaviest < 2**24 else np.float64
+        self._matrix = w.reshape(self.out, -1).T.astype(self._type)
+
+    def write(self, p: NDArray[np.uint8], result: NDArray[np.int32]) -> None:
+        """result = sum of (multiplier*p + offset)*w over each window."""
+        x = p.astype(np.int64) * self._multiplier + self._offset
+        padded = self._windows.pad(x.astype(self._type), FILLS.get(self._windows.padding_mode, 0))
+        per_group = self.out // self._groups
+        for group in range(self._groups):
+            channels = slice(group * per_group, (group + 1) * per_group)
+            depth = padded[..., group * self._depth : (group + 1) * self._depth]
+            values = np.concatenate(
+                [
+                    depth[:, self._windows.reach(0, i), self._windows.reach(1, j)]
+                    for i in range(self._windows.kernel[0])
+                    for j in range(self._windows.kernel[1])
+                ],
+                axis=3,
+            )
+            result[..., channels] = values @ self._matrix[:, channels]
 
 
 def real_conv2d(
@@ -107,7 +248,9 @@ def real_conv2d(
     >>> v.item(), 0 < bound.item() < 1e-6
     (2.0, True)
     """
-    windows = _check("real_conv2d", p, w.shape, groups, (stride, padding, padding_mode, dilation))
+    _check_shapes("real_conv2d", p, w.shape, groups)
+    extent, kernel = (p.shape[1], p.shape[2]), (w.shape[1], w.shape[2])
+    windows = Windows.of(extent, kernel, stride=stride, padding=padding, padding_mode=padding_mode, dilation=dilation)
     for name, array, shape in (("weights", w, w.shape), ("scale", scale, p.shape[3:]), ("shift", shift, p.shape[3:])):
         if array.dtype != np.float32 or array.shape != shape:
             raise RefdesignError(
@@ -135,9 +278,7 @@ def real_conv2d(
     return v, np.nextafter(bound.astype(np.float32), np.float32(np.inf))
 
 
-def _check(
-    name: str, p: NDArray[np.uint8], weights: tuple[int, ...], groups: int, geometry: tuple[object, ...]
-) -> Windows:
+def _check_shapes(name: str, p: NDArray[np.uint8], weights: tuple[int, ...], groups: int) -> None:
     if len(weights) != 4:
         raise RefdesignError(f"{name}, weights: found shape {weights}, expected (O, rows, columns, I/groups)")
     if groups < 1 or weights[0] % groups:
@@ -146,72 +287,17 @@ def _check(
         raise RefdesignError(
             f"{name}, pixels: found {p.dtype} of shape {p.shape}, expected uint8 (N, H, W, {weights[3] * groups})"
         )
-    names = ("stride", "padding", "padding_mode", "dilation")
-    extent, kernel = (p.shape[1], p.shape[2]), (weights[1], weights[2])
-    return Windows.of(extent, kernel, **dict(zip(names, geometry, strict=True)))
 
 
-def _check_range(weights: PackedBits | NDArray[np.int32], ends: Pair, windows: Windows) -> None:
-    """Refuse weights and values whose products' magnitudes could sum up to more than int32 holds."""
-    largest = max(abs(ends[0]), abs(ends[1]), int(windows.padding_mode in ("ones", "minus_ones")))
-    if isinstance(weights, PackedBits):
-        total = int(np.prod(weights.shape[1:]))
-    else:
-        total = int(np.abs(weights.astype(np.int64)).sum(axis=(1, 2, 3)).max(initial=0))
-    if largest * total >= 2**31:
-        raise RefdesignError(f"pixel_conv2d, weights: sums reach {largest * total}, expected less than 2**31 (int32)")
-
-
-def _windows_of(padded: NDArray[Any], windows: Windows, channels: slice) -> NDArray[Any]:
-    """The values that each window sees: (N, H, W, C) to (N*H'*W', rows*columns*depth)."""
-    taps = [
-        padded[:, windows.reach(0, i), windows.reach(1, j), channels]
-        for i in range(windows.kernel[0])
-        for j in range(windows.kernel[1])
-    ]
-    return np.stack(taps, axis=3).reshape(taps[0].size // taps[0].shape[-1], -1)
-
-
-def _by_bit_planes(
-    p: NDArray[np.uint8], w: PackedBits, multiplier: int, offset: int, windows: Windows, groups: int
-) -> NDArray[np.int32]:
-    out, _, _, depth = w.shape
-    per_group = out // groups
-    bits = unpack(w).reshape(out, -1)
-    packed_weights = pack_bool(bits > 0)
-    sums = bits.sum(axis=1, dtype=np.int64)
-    inside = windows.pad(np.ones((1, *p.shape[1:3], 1), dtype=np.uint8), 0)
-    fill = FILLS.get(windows.padding_mode, 0)
-    padded = windows.pad(p, 0)
-    result = np.empty((p.shape[0] * windows.output[0] * windows.output[1], out), dtype=np.int64)
-    # Padded positions hold p = 0, so their x would be the offset: what is missing there is fill - offset.
-    outside = 1 - _windows_of(inside, windows, np.s_[:1]).astype(np.int64)
-    taps = bits.reshape(out, -1, depth).sum(axis=2, dtype=np.int64)
-    corrections = (fill - offset) * (outside @ taps.T)
-    corrections = np.tile(corrections, (p.shape[0], 1))
-    for group in range(groups):
-        channels = slice(group * per_group, (group + 1) * per_group)
-        values = _windows_of(padded, windows, np.s_[group * depth : (group + 1) * depth])
-        doubled = 255 * np.broadcast_to(sums[channels], (len(values), per_group))
-        for k in range(8):
-            plane = pack_bool((values & np.uint8(1 << k)) != 0)
-            doubled = doubled + (dot_words(plane.words, packed_weights.words[channels], plane.length) << k)
-        result[:, channels] = multiplier * (doubled >> 1) + offset * sums[channels]
-    result += corrections
-    return result.astype(np.int32).reshape(p.shape[0], *windows.output, out)
-
-
-def _by_products(
-    p: NDArray[np.uint8], w: NDArray[np.int32], multiplier: int, offset: int, windows: Windows, groups: int
-) -> NDArray[np.int32]:
-    out, _, _, depth = w.shape
-    per_group = out // groups
-    x = multiplier * p.astype(np.float64) + offset
-    padded = windows.pad(x, FILLS.get(windows.padding_mode, 0))
-    matrix = w.reshape(out, -1).astype(np.float64)
-    result = np.empty((p.shape[0] * windows.output[0] * windows.output[1], out), dtype=np.int32)
-    for group in range(groups):
-        channels = slice(group * per_group, (group + 1) * per_group)
-        values = _windows_of(padded, windows, np.s_[group * depth : (group + 1) * depth])
-        result[:, channels] = values @ matrix[channels].T
-    return result.reshape(p.shape[0], *windows.output, out)
+def _check_range(w: PackedBits | NDArray[np.int32], multiplier: int, offset: int, windows: Windows) -> None:
+    """Refuse weights whose sums over some image would not fit into int32."""
+    values = (unpack(w) if isinstance(w, PackedBits) else w).astype(np.int64)
+    plus = np.maximum(values, 0).sum(axis=(1, 2, 3))
+    minus = plus - values.sum(axis=(1, 2, 3))
+    ends = [offset, 255 * multiplier + offset]
+    if windows.padding != (0, 0) and windows.padding_mode in FILLS:
+        ends.append(FILLS[windows.padding_mode])
+    low, high = min(ends), max(ends)
+    widest = int(max((plus * high - minus * low).max(initial=0), (minus * high - plus * low).max(initial=0)))
+    if widest >= 2**31:
+        raise RefdesignError(f"pixel_conv2d, weights: sums reach {widest}, expected less than 2**31 (int32)")
