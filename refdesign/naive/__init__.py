@@ -6,6 +6,8 @@ nothing but plain data: conventions, parameters, packed bits as words, and netwo
 
 from __future__ import annotations
 
+from refdesign.naive.explain import explain
+from refdesign.naive.explanation import Explanation
 from refdesign.naive.forward import run
 
-__all__ = ["run"]
+__all__ = ["Explanation", "explain", "run"]

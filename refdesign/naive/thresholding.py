@@ -144,6 +144,19 @@ def kernel_slice(channel: int, channels: int, slices: int, channel_map: str) -> 
     return channel % slices if channel_map == "tile" else channel // (channels // slices)
 
 
+def exact_terms(
+    a: Number, constants: ChannelConstants, threshold: float, conventions: Conventions
+) -> tuple[Fraction, Fraction]:
+    """(p, q) such that the exact z is p/sqrt(variance + epsilon) + q.
+
+    >>> exact_terms(3, IDENTITY, 0.5, Conventions())
+    (Fraction(3, 1), Fraction(-1, 2))
+    """
+    scale = constants.gamma if conventions.threshold_scale == "gamma" else Fraction(1)
+    p = constants.gamma * (constants.alpha * Fraction(a) - constants.mean)
+    return p, constants.beta - scale * Fraction(threshold)
+
+
 def normalise(a: Number, constants: ChannelConstants, arithmetic: str) -> float:
     """y, the batch norm of an accumulator, as float32: by the float program, or the exact value rounded once.
 
@@ -175,13 +188,12 @@ def dither(a: Number, constants: ChannelConstants, threshold: float, conventions
     >>> dither(3, IDENTITY, 0.5, Conventions()), dither(3, IDENTITY, 0.5, Conventions(arithmetic="torch"))
     (2.5, 2.5)
     """
-    scale = constants.gamma if conventions.threshold_scale == "gamma" else Fraction(1)
     if conventions.arithmetic == "real":
-        p = constants.gamma * (constants.alpha * Fraction(a) - constants.mean)
-        return float32.round_quotient_by_root(p, constants.square, constants.beta - scale * Fraction(threshold))
+        p, q = exact_terms(a, constants, threshold, conventions)
+        return float32.round_quotient_by_root(p, constants.square, q)
     y = normalise(a, constants, conventions.arithmetic)
-    offset = float32.multiply(float(scale), threshold) if conventions.threshold_scale == "gamma" else threshold
-    return float32.subtract(y, offset)
+    by_gamma = conventions.threshold_scale == "gamma"
+    return float32.subtract(y, float32.multiply(float(constants.gamma), threshold) if by_gamma else threshold)
 
 
 def sign_of_float(z: float, conventions: Conventions) -> int:
@@ -210,9 +222,7 @@ def sign_exactly(a: Number, constants: ChannelConstants, threshold: float, conve
     >>> sign_exactly(0, IDENTITY, 0.0, Conventions(sign_at_zero=0))
     0
     """
-    scale = constants.gamma if conventions.threshold_scale == "gamma" else Fraction(1)
-    p = constants.gamma * (constants.alpha * Fraction(a) - constants.mean)
-    q = constants.beta - scale * Fraction(threshold)
+    p, q = exact_terms(a, constants, threshold, conventions)
     if conventions.sign_rule == "keras_round":
         return 1 if float32.sign_of_root_sum(p, constants.square, q - KERAS_BOUNDARY) > 0 else -1
     return float32.sign_of_root_sum(p, constants.square, q) or conventions.sign_at_zero
@@ -248,6 +258,10 @@ class Thresholder:
         ]
         self._signs: dict[tuple[int, float, int], int] = {}
         self._reals: dict[tuple[int, float, Number], float] = {}
+
+    def constants(self, index: tuple[int, int, int]) -> ChannelConstants:
+        """The batch norm at (row, column, channel)."""
+        return self._constants[index[2]]
 
     def phase(self, index: tuple[int, int, int]) -> tuple[int, int, int]:
         """The kernel's (row, column, slice) that is used at (row, column, channel)."""
