@@ -69,10 +69,13 @@ def _symmetries_of(shape: tuple[int, ...]) -> dict[str, Callable[[Indices], Indi
     return {name: op for name, op in _SYMMETRIES.items() if name != "transposition" or shape[0] == shape[1]}
 
 
-def _closure(kernel: Indices, table: Table) -> set[tuple[int, ...]]:
-    """The smallest shifts of all kernels that tie with this one through a chain of symmetries."""
-    tolerance = kernel.size
+def _closure(kernel: Indices, table: Table, least: float | None) -> set[tuple[int, ...]]:
+    """The smallest shifts of all kernels that tie with this one through a chain of symmetries.
+
+    A kernel ties if its total is `least` or more, or, where that is None, within the table's rounding of this one's.
+    """
     score = _total(kernel, table)
+    lowest, highest = (score - kernel.size, score + kernel.size) if least is None else (least, np.inf)
     operations = _symmetries_of(kernel.shape)
     found = {canonical(kernel)}
     pending = list(found)
@@ -81,7 +84,7 @@ def _closure(kernel: Indices, table: Table) -> set[tuple[int, ...]]:
         for operation in operations.values():
             image = operation(member)
             key = canonical(image)
-            if key not in found and abs(_total(image, table) - score) <= tolerance:
+            if key not in found and lowest <= _total(image, table) <= highest:
                 found.add(key)
                 pending.append(key)
     return found
@@ -106,15 +109,19 @@ def _class_of(
     )
 
 
-def group_classes(kernels: Iterable[Indices], table: Table, levels: NDArray[np.float64]) -> tuple[KernelClass, ...]:
+def group_classes(
+    kernels: Iterable[Indices], table: Table, levels: NDArray[np.float64], *, least: float | None = None
+) -> tuple[KernelClass, ...]:
     """The classes of some kernels, in the order of first appearance.
 
     Args:
         kernels: level indices (m, n) each.
         table: in fixed point (`fixed_point`).
         levels: float64 (L,), the level values.
+        least: a total in fixed point, or None.
 
-    Two kernels tie where their scores differ by no more than the rounding of the table.
+    Two kernels tie where both totals are `least` or more or, where that is None, where their scores differ by no
+    more than the rounding of the table.
 
     >>> kernels = [np.array([[0, 1], [1, 0]]), np.array([[1, 0], [0, 1]])]
     >>> [entry.members for entry in group_classes(kernels, np.ones((2, 2, 2)), np.array([0.0, 1.0]))]
@@ -125,7 +132,7 @@ def group_classes(kernels: Iterable[Indices], table: Table, levels: NDArray[np.f
     for kernel in kernels:
         if canonical(kernel) in seen:
             continue
-        members = _closure(kernel, table)
+        members = _closure(kernel, table, least)
         seen |= members
         classes.append(_class_of(members, (kernel.shape[0], kernel.shape[1]), table, levels))
     return tuple(classes)
@@ -196,7 +203,7 @@ def ranking(
         kernel = np.array(np.unravel_index(position, (len(levels),) * (m * n))).reshape(m, n)
         if canonical(kernel) in seen:
             continue
-        members = _closure(kernel, table)
+        members = _closure(kernel, table, None)
         seen |= members
         classes.append(_class_of(members, (m, n), table, levels))
     return tuple(classes)

@@ -165,7 +165,7 @@ def lloyd_max(values: ArrayLike, n: int, *, weights: ArrayLike | None = None, it
         moved = np.searchsorted(points, boundaries)
         if (moved == cuts).all():
             break
-        cuts = moved
+        cuts = np.asarray(moved)
     edges = np.concatenate([[0], cuts, [points.size]])
     centres = np.diff(moment[edges]) / np.diff(cumulative[edges])
     residual = float(np.abs(boundaries - (centres[:-1] + centres[1:]) / 2).max())

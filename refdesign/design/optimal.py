@@ -240,7 +240,7 @@ def optimum(
                 break
         if not complete:
             break
-    classes = group_classes(kernels, table, level_set)
+    classes = group_classes(kernels, table, level_set, least=best - tolerance)
     keeper.remove()
     return Optimum(
         kernel_levels=min(classes, key=lambda entry: entry.kernel_levels.ravel().tolist()).kernel_levels,

@@ -32,7 +32,6 @@ __all__ = [
     "objective_table",
     "pattern_probabilities",
     "row_digits",
-    "row_transitions",
     "total_variation_table",
 ]
 
@@ -286,20 +285,6 @@ def row_digits(levels: int, width: int) -> NDArray[np.int64]:
     return np.stack(np.unravel_index(np.arange(levels**width), (levels,) * width), axis=1).astype(np.int64)
 
 
-def row_transitions(table: Table, width: int, rows: NDArray[np.int64] | None = None) -> Table:
-    """What a row contributes when another stands below it: (R, L**width), R rows (None: all) above all others.
-
-    >>> row_transitions(np.ones((2, 2, 2)), 3).shape
-    (8, 8)
-    """
-    digits = row_digits(table.shape[0], width)
-    above = digits if rows is None else digits[rows]
-    total = np.zeros((len(above), len(digits)))
-    for j in range(width):
-        total += table[above[:, j], above[:, (j + 1) % width]][:, digits[:, j]]
-    return total
-
-
 def all_scores(table: Table, shape: tuple[int, int]) -> NDArray[np.float64]:
     """The scores of all L**(m*n) kernels at once: float64, in `itertools.product` order of the cells row by row.
 
@@ -324,19 +309,13 @@ def all_scores(table: Table, shape: tuple[int, int]) -> NDArray[np.float64]:
             f"shape: found {m} x {n}, {kernels:.2e} kernels of {levels} levels, expected at most "
             f"{LARGEST_ENUMERATION} for a ranking of all; the best one can be had for larger shapes"
         )
-    if m > 1 and levels ** (2 * n) > LARGEST_ENUMERATION:
-        raise RefdesignError(f"shape: found {m} x {n}, too wide to rank {kernels} kernels")
-    step = row_transitions(fixed_point(table), n)
-    rows = levels**n
-    if m == 1:
-        scores = np.diagonal(step).copy()
-    else:
-        scores = np.zeros((rows,) * m)
-        for i in range(m):
-            j = (i + 1) % m
-            axes = [np.newaxis] * m
-            axes[i] = axes[j] = slice(None)  # type: ignore[call-overload]
-            scores += (step if i < j else step.T)[tuple(axes)]
+    units = fixed_point(table)
+    scores = np.zeros((levels,) * (m * n))
+    for i, j in np.ndindex(m, n):
+        cells = (i * n + j, i * n + (j + 1) % n, (i + 1) % m * n + j)
+        # einsum takes the diagonal where a cell is its own neighbour and orders the axes as the cells are.
+        entry = np.einsum(units, cells, sorted(set(cells)))
+        scores += entry.reshape([levels if cell in cells else 1 for cell in range(m * n)])
     scores /= m * n
     scores *= 2.0**-FRACTION_BITS
     return scores.reshape(kernels)
