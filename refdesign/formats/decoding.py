@@ -25,8 +25,7 @@ from refdesign.parameters import BatchNorm, ThresholdKernel
 MAX_EXTENT = 65_535
 """Sizes, strides and paddings in a file are at most this."""
 
-MAX_PIXEL_VALUE = 2**23
-"""A first layer's multiplier and offset are at most this, in absolute value."""
+_INT32 = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class Value:
     @property
     def where(self) -> str:
         """The layer and the field, or the field alone outside the layers."""
-        if self.path and self.path[0] == "layers" and len(self.path) > 1:
+        if self.path[:1] == ("layer",):
             return ", ".join((f"layer {self.path[1]!r}", *self.path[2:]))
         return ", ".join(self.path) or "network"
 
@@ -110,7 +109,7 @@ def _layer(value: Value) -> Layer:
     data = _object(value)
     if not isinstance(data.get("name"), str):
         raise value.at("name", data.get("name")).error("text")
-    named = Value(data, ("layers", data["name"]), value.tensors)
+    named = Value(data, ("layer", data["name"]), value.tensors)
     kind = data.get("kind")
     if not isinstance(kind, str) or kind not in LAYER_KINDS:
         raise named.at("kind", kind).error(f"one of {', '.join(LAYER_KINDS)}")
@@ -209,7 +208,7 @@ def _array(axes: int, *encodings: str) -> Check:
         if len(data) != 1 or next(iter(data)) not in encodings:
             raise value.error(f"an array of {' or '.join(encodings)}")
         encoding = next(iter(data))
-        shape = _tuple_of(_integer(1, 2**31 - 1), axes)(value.at(encoding, data[encoding]))
+        shape = _tuple_of(_integer(1, _INT32), axes)(value.at(encoding, data[encoding]))
         tensor = value.tensors.pop(value.tensor_name, None)
         if tensor is None:
             raise RefdesignError(f"{value.where}: tensor {value.tensor_name!r} is missing")
@@ -259,15 +258,15 @@ _CONVOLUTION: dict[str, Check] = _STAGE | {
     "padding": _PAIR_FROM_0,
     "padding_mode": _text,
     "dilation": _PAIR,
-    "groups": _integer(1, 2**31 - 1),
+    "groups": _integer(1, _INT32),
 }
 _BY_KIND: dict[str, dict[str, Check]] = {
     "binary_conv2d": _CONVOLUTION | {"weights": _array(4, "bits")},
     "pixel_conv2d": _CONVOLUTION
     | {
         "weights": _array(4, "bits", "int32"),
-        "multiplier": _integer(-MAX_PIXEL_VALUE, MAX_PIXEL_VALUE),
-        "offset": _integer(-MAX_PIXEL_VALUE, MAX_PIXEL_VALUE),
+        "multiplier": _integer(-_INT32, _INT32),
+        "offset": _integer(-_INT32, _INT32),
     },
     "real_conv2d": _CONVOLUTION | {"weights": _array(4, "float32"), "scale": _PER_CHANNEL, "shift": _PER_CHANNEL},
     "combined_conv2d": _CONVOLUTION | {"weights": _tuple_of(_array(4, "bits")), "scales": _array(2, "float32")},
