@@ -544,6 +544,13 @@ def _check_weights(layer: Convolution) -> None:
     if isinstance(layer, PixelConv2d):
         if not isinstance(layer.weights, PackedBits) and layer.weights.dtype != np.int32:
             raise RefdesignError(f"{where}, weights: found {layer.weights.dtype}, expected int32 or packed bits")
+        # In float64 first: int64, which the exact bounds are taken in, could overflow itself.
+        value = max(abs(layer.offset), abs(255 * layer.multiplier + layer.offset), 1)
+        largest = 1.0
+        if not isinstance(layer.weights, PackedBits):
+            largest = float(np.abs(layer.weights.astype(np.float64)).max(initial=0))
+        if value * largest * layer.fan_in >= 2**62:
+            raise RefdesignError(f"{where}, weights: sums could reach 2**62, expected less than 2**31 (int32)")
         low, high, _ = _pixel_domain(layer)
         widest = int(max(high.max(), -low.min()))
         if widest >= 2**31:
