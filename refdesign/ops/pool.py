@@ -34,9 +34,18 @@ def max_pool2d(a: NDArray[Number], size: int | Pair, stride: int | Pair | None =
     >>> max_pool2d(np.arange(6, dtype=np.int32).reshape(1, 2, 3, 1), (2, 1)).ravel()
     array([3, 4, 5], dtype=int32)
     """
-    views = _window_views("max_pool2d", a, size, stride)
-    result = views[0].copy()
-    for view in views[1:]:
+    rows, columns, down, right, height, width = _window_grid("max_pool2d", a.shape, size, stride)
+    # Rows first: whole rows of the map are compared at once.
+    tall = [a[:, i : i + (height - 1) * down + 1 : down] for i in range(rows)]
+    high = _largest(tall)
+    return _largest([high[:, :, j : j + (width - 1) * right + 1 : right] for j in range(columns)])
+
+
+def _largest(views: list[NDArray[Number]]) -> NDArray[Number]:
+    if len(views) == 1:
+        return views[0].copy()
+    result: NDArray[Number] = np.maximum(views[0], views[1])
+    for view in views[2:]:
         np.maximum(result, view, out=result)
     return result
 
@@ -118,16 +127,22 @@ def _window_views(
     name: str, a: NDArray[Number], size: int | Pair, stride: int | Pair | None
 ) -> list[NDArray[Number]]:
     """One view (N, H', W', C) for each position in a window, row by row."""
-    rows, columns = as_pair(f"{name}, size", size, 1)
-    down, right = as_pair(f"{name}, stride", (rows, columns) if stride is None else stride, 1)
-    if a.ndim != 4:
-        raise RefdesignError(f"{name}: found shape {a.shape}, expected (N, H, W, C)")
-    if rows > a.shape[1] or columns > a.shape[2]:
-        raise RefdesignError(f"{name}, size: found {(rows, columns)} for a map of {a.shape[1:3]} pixels")
-    height = (a.shape[1] - rows) // down + 1
-    width = (a.shape[2] - columns) // right + 1
+    rows, columns, down, right, height, width = _window_grid(name, a.shape, size, stride)
     return [
         a[:, i : i + (height - 1) * down + 1 : down, j : j + (width - 1) * right + 1 : right]
         for i in range(rows)
         for j in range(columns)
     ]
+
+
+def _window_grid(
+    name: str, shape: tuple[int, ...], size: int | Pair, stride: int | Pair | None
+) -> tuple[int, int, int, int, int, int]:
+    """The size of a window, the distances between windows, and the number of windows, each as rows, columns."""
+    rows, columns = as_pair(f"{name}, size", size, 1)
+    down, right = as_pair(f"{name}, stride", (rows, columns) if stride is None else stride, 1)
+    if len(shape) != 4:
+        raise RefdesignError(f"{name}: found shape {shape}, expected (N, H, W, C)")
+    if rows > shape[1] or columns > shape[2]:
+        raise RefdesignError(f"{name}, size: found {(rows, columns)} for a map of {shape[1:3]} pixels")
+    return rows, columns, down, right, (shape[1] - rows) // down + 1, (shape[2] - columns) // right + 1

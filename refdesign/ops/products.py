@@ -24,7 +24,7 @@ _BLOCK = 1 << 15
 _SPAN = 1024
 """The longest inner loop: longer ones are no faster, and leave fewer rows to a block."""
 
-_LONG = 256
+_LONG = 512
 """An inner loop of this length is long enough to hide what it costs to start."""
 
 
@@ -50,7 +50,8 @@ def count_differences(columns: Words, weights: Words, nonzero: Words | None = No
         result = np.empty((places, out), dtype=wide)
         _count(columns, weights, nonzero, None, result)
         return result
-    transposed = np.empty((out, places), dtype=wide)
+    # Rows whose distance is a power of two would fall into the same cache lines when the result is transposed.
+    transposed = np.empty((out, places + 8), dtype=wide)[:, :places]
     _count(weights, columns, None, nonzero, transposed)
     return transposed.T
 
