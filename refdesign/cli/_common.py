@@ -1,0 +1,141 @@
+"""What the subcommands share: arguments, tables, JSON, progress bars."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from refdesign import api, datasets
+from refdesign.errors import RefdesignError
+
+_PIPE_WIDTH = 200
+"""Columns of a table that no terminal limits."""
+
+model_argument = click.argument("model")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+root_option = click.option(
+    "--root", type=click.Path(path_type=Path), help="The folder of a data set that does not ship with refdesign."
+)
+
+
+def load_model(model: str) -> api.Network:
+    """The network behind a command line's MODEL: a pretrained network's name, or a file.
+
+    A name that ships with the project comes first; write `./digits` for a file that is called the same.
+
+    Raises:
+        RefdesignError: neither a name nor a readable network file.
+    """
+    if model in api.pretrained_names():
+        return api.pretrained(model)
+    if not Path(model).exists():
+        names = ", ".join(api.pretrained_names())
+        raise RefdesignError(f"{model}: found no such file, expected a network file or one of {names}")
+    return api.load(model)
+
+
+def console() -> Console:
+    """Where tables and text go: stdout, with the terminal's width or, in a pipe, wide enough for every table."""
+    if sys.stdout.isatty():
+        return Console(highlight=False)
+    return Console(highlight=False, width=_PIPE_WIDTH, color_system=None)
+
+
+def print_json(data: object) -> None:
+    """Print plain data and NumPy arrays as JSON, exact and without NaN."""
+    click.echo(json.dumps(data, indent=2, default=_plain, allow_nan=False))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def table(*columns: str, title: str | None = None, left: tuple[str, ...] = ()) -> Table:
+    """A plain table: columns to the right, those named in `left` to the left."""
+    made = Table(box=None, header_style="bold", title=title, title_justify="left", title_style="bold", pad_edge=False)
+    for column in columns:
+        made.add_column(column, justify="left" if column in left else "right", overflow="fold")
+    return made
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    """A shape as people write it.
+
+    >>> shape_text((8, 8, 1))
+    '8×8×1'
+    """
+    return "×".join(str(extent) for extent in shape)
+
+
+def cell(value: object) -> Text:
+    """A table's cell without markup, so that a name in brackets stays itself."""
+    return Text(str(value))
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on stderr, only where that is a terminal; yields a function of (done, total)."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def load_images(
+    sources: tuple[str, ...], root: Path | None, shape: tuple[int, int, int]
+) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None, list[str]]:
+    """The images behind a command line's IMAGES: data sets by name, image files, folders, arrays.
+
+    A data set is `NAME` (its test split) or `NAME:SPLIT`; write `./digits` for a file of the same name.
+
+    Args:
+        sources: at least one.
+        root: where data sets that do not ship with the project lie.
+        shape: (H, W, C) that the network expects.
+
+    Returns:
+        uint8 images (N, H, W, C); their labels, or None unless every source has them; a name for every image.
+
+    Raises:
+        RefdesignError: a source that is nothing of these, cannot be read, or has another shape.
+    """
+    images: list[NDArray[np.uint8]] = []
+    labels: list[NDArray[np.int64] | None] = []
+    names: list[str] = []
+    for source in sources:
+        name, _, split = source.partition(":")
+        if name in datasets.DATASETS:
+            found, its_labels = datasets.load(name, split or "test", root)
+            its_names = [f"{name}:{split or 'test'}[{index}]" for index in range(len(found))]
+        else:
+            found, its_names = datasets.images(source, shape)
+            its_labels = None
+        if found.shape[1:] != shape:
+            raise RefdesignError(
+                f"{source}: found images of {shape_text(found.shape[1:])}, expected {shape_text(shape)} pixels"
+            )
+        images.append(found)
+        labels.append(its_labels)
+        names += its_names
+    known = [part for part in labels if part is not None]
+    return np.concatenate(images), np.concatenate(known) if len(known) == len(labels) else None, names

@@ -1,0 +1,124 @@
+"""`refdesign info`: what a network is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from refdesign.cli import _common as common
+from refdesign.summary import summarise
+
+
+@click.command()
+@common.model_argument
+@common.json_option
+def info(model: str, as_json: bool) -> None:
+    """Show a network's layers, shapes, fan-ins, bits and operations.
+
+    MODEL is a network file, or the name of a network that ships with refdesign (digits, digits-2d, digits-sign).
+
+    \b
+    Examples:
+      refdesign info digits
+      refdesign info net.safetensors --json | jq .total
+
+    Counted per image: products of a weight and an activation; word operations, which are XNORs of 64-bit words
+    with a popcount each (ANDs with bit planes in a pixel layer). Thresholds are what batch norm and dither fold
+    into: one integer and one direction per phase of the kernel and channel.
+    """
+    summary = summarise(common.load_model(model))
+    if as_json:
+        common.print_json(summary)
+        return
+    console = common.console()
+    console.print(f"[bold]{summary['name']}[/bold], images {common.shape_text(summary['input_shape'])}, 8 bits")
+    console.print()
+    console.print(_shapes(summary))
+    console.print()
+    console.print(_counts(summary))
+    console.print(f"\nThe largest map of sums takes {summary['total']['largest_accumulator_map_bytes']:,} bytes.\n")
+    console.print(_pairs("Conventions", summary["conventions"]))
+    if summary["metadata"]:
+        console.print()
+        console.print(_pairs("Metadata", summary["metadata"]))
+
+
+def _shapes(summary: dict[str, Any]) -> Any:
+    made = common.table(
+        "layer", "kind", "input", "sums", "output", "kernel", "notes", left=("layer", "kind", "kernel", "notes")
+    )
+    for layer in summary["layers"]:
+        kernel = layer["kernel"]
+        made.add_row(
+            common.cell(layer["name"]),
+            layer["kind"],
+            *(common.shape_text(layer[key]) for key in ("input", "accumulator", "output")),
+            common.shape_text(kernel["shape"]) if kernel else "",
+            common.cell(_notes(layer)),
+        )
+    return made
+
+
+_COUNTS = ("weight_bits", "weight_bytes", "products", "word_operations", "thresholds")
+
+
+def _counts(summary: dict[str, Any]) -> Any:
+    made = common.table(
+        "layer", "fan-in", "sum range", "weight bits", "bytes", "products", "word ops", "thresholds", left=("layer",)
+    )
+    for layer in summary["layers"]:
+        made.add_row(
+            common.cell(layer["name"]),
+            _number(layer["fan_in"]),
+            _range(layer["domain"]),
+            *(_number(layer[key]) for key in _COUNTS),
+        )
+    made.add_section()
+    made.add_row("total", "", "", *(_number(summary["total"][key]) for key in _COUNTS))
+    return made
+
+
+def _number(value: int) -> str:
+    return f"{value:,}" if value else ""
+
+
+def _range(domain: dict[str, int] | None) -> str:
+    if domain is None:
+        return "real"
+    return f"{domain['low']}..{domain['high']} by {domain['step']}"
+
+
+def _notes(layer: dict[str, Any]) -> str:
+    """The geometry where it is not the plainest, in words."""
+    notes = []
+    if layer.get("multiplier") is not None:
+        notes.append(f"x = {layer['multiplier']}*p{layer['offset']:+d}" if layer["offset"] else "")
+    for key, plain in (("stride", (1, 1)), ("padding", (0, 0)), ("dilation", (1, 1)), ("groups", 1)):
+        value = layer.get(key, plain)
+        if value != plain:
+            mode = f" {layer['padding_mode']}" if key == "padding" else ""
+            notes.append(f"{key} {_pair(value)}{mode}")
+    if "pool" in layer:
+        notes.append(f"max pool {_pair(layer['pool']['size'])}")
+    if "size" in layer:
+        notes.append(f"average pool {_pair(layer['size'])}")
+    if "shortcut" in layer:
+        notes.append(f"+ {layer['shortcut']['source']}")
+    if layer.get("hardtanh"):
+        notes.append("hardtanh")
+    return ", ".join(note for note in notes if note)
+
+
+def _pair(value: Any) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return str(value[0]) if value[0] == value[1] else "×".join(map(str, value))
+
+
+def _pairs(title: str, pairs: dict[str, Any]) -> Any:
+    made = common.table("", "", title=title, left=("",))
+    made.show_header = False
+    for key, value in pairs.items():
+        made.add_row(common.cell(key), common.cell(value))
+    return made
