@@ -26,9 +26,15 @@ KERNEL = ThresholdKernel(
 
 
 def random_channels(
-    seed: int, count: int, fan_in: int, *, gamma_scaled: bool = False, with_alpha: bool = True
+    seed: int,
+    count: int,
+    fan_in: int,
+    *,
+    gamma_scaled: bool = False,
+    with_alpha: bool = True,
+    kernel: ThresholdKernel = KERNEL,
 ) -> BatchNorm:
-    """`count` channels for accumulators in [-fan_in, fan_in] and the thresholds of `KERNEL`, in eight kinds.
+    """`count` channels for accumulators in [-fan_in, fan_in] and the thresholds of `kernel`, in eight kinds.
 
     Ordinary; gamma zero, tiny or subnormal; tiny or no variance; the boundary exactly on an attainable integer, or
     a last place beside it, with a rational and with an irrational standard deviation; and `halfway`: 3*k stands
@@ -51,7 +57,7 @@ def random_channels(
     # The boundary at the attainable integer `meets` under one of the kernel's thresholds, or a last place beside.
     planted = (kind >= 3) & (kind <= 6)
     meets = generator.integers(-fan_in, fan_in + 1, count).astype(np.float32)
-    cell = generator.choice(KERNEL.values.ravel(), count)
+    cell = generator.choice(kernel.values.ravel(), count)
     shift = np.where(kind == 6, generator.integers(-3, 4, count).astype(np.float32), np.float32(0))
     mean = np.where(planted, alpha * meets + shift, mean)
     scale = gamma if gamma_scaled else np.float32(1)
