@@ -38,3 +38,36 @@ def random_shift(images: Tensor, pixels: int) -> Tensor:
     rows = top[:, None, None] + torch.arange(height)[:, None]
     columns = left[:, None, None] + torch.arange(width)
     return padded[torch.arange(count)[:, None, None], rows, columns].permute(0, 3, 1, 2)
+
+
+def random_affine(images: Tensor, *, rotation: float, stretch: float) -> Tensor:
+    """Every image turned, stretched and sheared around its centre by its own random amounts; 0 moves in.
+
+    Args:
+        images: (N, C, H, W), uint8 or floats that hold integers.
+        rotation: the largest angle, in degrees, either way.
+        stretch: the largest change of rows and columns (each by itself) and the largest shear, as a share.
+
+    Returns:
+        The shape and dtype of `images`; interpolated values are rounded to integers, as pixels are. The amounts
+        come from PyTorch's global generator.
+
+    Raises:
+        RefdesignError: a negative amount.
+
+    >>> random_affine(torch.full((2, 1, 5, 7), 9), rotation=0, stretch=0).unique()
+    tensor([9])
+    """
+    if rotation < 0 or stretch < 0:
+        raise RefdesignError(f"random_affine: found rotation {rotation}, stretch {stretch}, expected none negative")
+    if rotation == 0 and stretch == 0:
+        return images
+    angle, rows, columns, shear = torch.rand(4, len(images)) * 2 - 1
+    angle = torch.deg2rad(angle * rotation)
+    matrix = torch.zeros(len(images), 2, 3)
+    matrix[:, 0, 0] = torch.cos(angle) * (1 + stretch * columns)
+    matrix[:, 0, 1] = stretch * shear - torch.sin(angle)
+    matrix[:, 1, 0] = torch.sin(angle)
+    matrix[:, 1, 1] = torch.cos(angle) * (1 + stretch * rows)
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    return F.grid_sample(images.float(), grid, align_corners=False).round().to(images.dtype)

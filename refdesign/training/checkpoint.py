@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import io
 import pickle
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from refdesign.errors import RefdesignError, missing_extra
+from refdesign.formats.atomic import write_bytes
 
 try:
     import torch
@@ -49,18 +49,9 @@ def write_checkpoint(path: Path, parts: Mapping[str, Stateful], settings: Settin
         "random": torch.get_rng_state(),
         "parts": {name: part.state_dict() for name, part in parts.items()},
     }
-    partial: str | None = None
-    try:
-        descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:
-        if partial is not None:
-            Path(partial).unlink(missing_ok=True)
-        raise RefdesignError(f"{path}: the checkpoint cannot be written ({error})") from error
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    write_bytes(path, buffer.getvalue())
 
 
 def read_checkpoint(path: Path, parts: Mapping[str, Stateful], settings: Settings) -> list[tuple[float, float]]:

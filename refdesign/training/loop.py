@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdesign.errors import RefdesignError, missing_extra
-from refdesign.training.augment import random_shift
+from refdesign.training.augment import random_affine, random_shift
 from refdesign.training.checkpoint import Stateful, read_checkpoint, write_checkpoint
 from refdesign.training.determinism import deterministic
 
@@ -54,7 +54,9 @@ class Recipe:
         batch_size: images in a step.
         learning_rate: Adam's, falling to 0 over all steps as a half cosine.
         loss: one of `LOSSES`.
-        shift: images are moved by up to this many pixels at random.
+        rotation, stretch: images are turned by up to this many degrees, and stretched and sheared by up to this
+            share, at random (`augment.random_affine`); both 0 for none.
+        shift: then they are moved by up to this many pixels (`augment.random_shift`).
 
     Raises:
         RefdesignError: a value out of range, naming the field.
@@ -67,17 +69,27 @@ class Recipe:
     epochs: int = 60
     batch_size: int = 64
     learning_rate: float = 0.005
-    loss: str = "squared_hinge"
-    shift: int = 1
+    loss: str = "cross_entropy"
+    rotation: float = 0.0
+    stretch: float = 0.0
+    shift: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 2), ("shift", 0)):
+        for name, least in (("epochs", 1), ("batch_size", 2), ("rotation", 0), ("stretch", 0), ("shift", 0)):
             if getattr(self, name) < least:
                 raise RefdesignError(f"recipe, {name}: found {getattr(self, name)}, expected at least {least}")
         if not 0 < self.learning_rate < math.inf:
             raise RefdesignError(f"recipe, learning_rate: found {self.learning_rate}, expected a positive number")
         if self.loss not in LOSSES:
             raise RefdesignError(f"recipe, loss: found {self.loss!r}, expected one of {', '.join(LOSSES)}")
+
+    def augmented(self, images: Tensor) -> Tensor:
+        """The images (N, C, H, W), each changed at random as the recipe says.
+
+        >>> Recipe(rotation=5, stretch=0.1, shift=2).augmented(torch.zeros(2, 1, 3, 4)).shape
+        torch.Size([2, 1, 3, 4])
+        """
+        return random_shift(random_affine(images, rotation=self.rotation, stretch=self.stretch), self.shift)
 
 
 @dataclass(frozen=True)
@@ -123,20 +135,42 @@ class Trained:
     history: list[Epoch] = field(default_factory=list)
 
 
+def outputs(model: nn.Module, images: Tensor) -> Tensor:
+    """The model's outputs (N, classes) for images (N, C, H, W), in eval mode; the model's mode is kept.
+
+    >>> outputs(nn.Flatten(), torch.zeros(3, 1, 2, 2)).shape
+    torch.Size([3, 4])
+    """
+    mode = model.training
+    model.eval()
+    with torch.no_grad():
+        batches = [model(batch) for batch in torch.split(images, 512)]
+    model.train(mode)
+    return torch.cat(batches)
+
+
 def accuracy(model: nn.Module, data: Labelled) -> float:
-    """The share of images whose largest output is their label's, in eval mode; the model's mode is kept.
+    """The share of images whose largest output is their label's, in eval mode.
 
     >>> model = nn.Flatten()
     >>> accuracy(model, Labelled(np.array([[[[3], [9]]], [[[8], [2]]]], np.uint8), np.array([1, 1])))
     0.5
     """
-    mode = model.training
     images, labels = data.tensors()
-    model.eval()
-    with torch.no_grad():
-        predictions = torch.cat([model(batch).argmax(dim=1) for batch in torch.split(images, 512)])
-    model.train(mode)
-    return float((predictions == labels).double().mean())
+    return float((outputs(model, images).argmax(dim=1) == labels).double().mean())
+
+
+def mean_loss(model: nn.Module, data: Labelled, loss: str) -> float:
+    """The mean over all images of one of `LOSSES`, in eval mode.
+
+    >>> class Zeros(nn.Module):
+    ...     def forward(self, x):
+    ...         return torch.zeros(len(x), 2)
+    >>> mean_loss(Zeros(), Labelled(np.zeros((3, 1, 2, 1), np.uint8), np.array([0, 1, 1])), "squared_hinge")
+    1.0
+    """
+    images, labels = data.tensors()
+    return float(LOSSES[loss](outputs(model, images), labels))
 
 
 def train(
@@ -187,7 +221,7 @@ def train(
             order = torch.randperm(len(labels))[: steps * recipe.batch_size]
             total = 0.0
             for batch in torch.split(order, recipe.batch_size):
-                loss = LOSSES[recipe.loss](model(random_shift(images[batch], recipe.shift)), labels[batch])
+                loss = LOSSES[recipe.loss](model(recipe.augmented(images[batch])), labels[batch])
                 if not torch.isfinite(loss):
                     raise RefdesignError(
                         f"training: the loss is {loss.item()} in epoch {epoch + 1}, expected a finite one"

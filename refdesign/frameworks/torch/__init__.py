@@ -20,10 +20,11 @@ from refdesign.frameworks.torch.design import DeSign, Sign
 from refdesign.frameworks.torch.export import to_network
 from refdesign.frameworks.torch.layers import BinaryConv2d, BinaryLayer, BinaryLinear, PixelInput, clamp_latent
 from refdesign.frameworks.torch.padding import pad
+from refdesign.frameworks.torch.restore import from_network
 from refdesign.frameworks.torch.straight_through import ESTIMATORS, straight_through_sign
 from refdesign.frameworks.torch.trace import layer_outputs
 
 __all__ = [
     "ESTIMATORS", "BinaryConv2d", "BinaryLayer", "BinaryLinear", "DeSign", "PixelInput", "Sign", "clamp_latent",
-    "layer_outputs", "pad", "straight_through_sign", "to_network",
+    "from_network", "layer_outputs", "pad", "straight_through_sign", "to_network",
 ]  # fmt: skip
