@@ -36,6 +36,7 @@ STEPS_PER_SECOND = 4e8
 LARGEST_VECTOR = 1 << 26
 """Elements of the largest intermediate, L**(n+1): 512 MiB each, three of them at once."""
 TIES_LISTED = 4096
+ROWS_A_PIECE = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,7 +207,7 @@ def optimum(
         return int(np.searchsorted(bound.slack[rows], room, side="right"))
 
     seconds = _row_seconds(size, height, width)
-    per_piece = max(1, min(256, int(1.0 / seconds)))
+    per_piece = max(1, min(ROWS_A_PIECE, int(1.0 / seconds)))
     pieces_at_once = 1
     try:
         while (pending := np.flatnonzero(np.isnan(values[: needed()]))).size:

@@ -77,7 +77,7 @@ class Checkpoint:
         if self.path is None or not self.path.exists():
             return None
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
         except Exception as error:  # zipfile, zlib, struct, EOF: whatever a damaged file makes of them
             raise RefdesignError(f"{self.path}: found a file that is no checkpoint ({error})") from error

@@ -78,7 +78,9 @@ def test_known_scores_for_random_pixels(weights: np.ndarray | None, kernel: list
 def test_bare_bits_reward_the_pattern_that_shows_nothing(norm: str, score: float) -> None:
     # An image plays no part in a chequerboard of "always" and "(nearly) never".
     joint = random_joint_distribution(3)
-    assert expected_total_variation([[0, 9], [9, 0]], joint, weight="binary", norm=norm) == pytest.approx(score, abs=5e-3)
+    assert expected_total_variation([[0, 9], [9, 0]], joint, weight="binary", norm=norm) == pytest.approx(
+        score, abs=5e-3
+    )
     assert expected_information([[0, 9], [9, 0]], joint) < 0.02
 
 
