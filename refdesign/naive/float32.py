@@ -36,16 +36,26 @@ def round_to_float32(x: Fraction) -> float:
     if x == 0:
         return 0.0
     last_place = max(_floor_log2(abs(x)) - (SIGNIFICAND_BITS - 1), SMALLEST_EXPONENT)
-    significand = round(abs(x) / Fraction(2) ** last_place)  # Python rounds a Fraction's halves to even
-    if significand * Fraction(2) ** last_place >= 2**128:
-        return copysign(inf, x)
-    return copysign(ldexp(significand, last_place), x)
+    numerator, denominator = _scaled(abs(x), -last_place)
+    significand, rest = divmod(numerator, denominator)
+    if 2 * rest > denominator or (2 * rest == denominator and significand % 2 == 1):
+        significand += 1
+    rounded = ldexp(significand, last_place)  # exact: a float64 has 53 bits and a wider exponent
+    return copysign(inf if rounded >= 2.0**128 else rounded, x)
+
+
+def _scaled(x: Fraction, exponent: int) -> tuple[int, int]:
+    """Numerator and denominator of x * 2**exponent, not reduced."""
+    if exponent >= 0:
+        return x.numerator << exponent, x.denominator
+    return x.numerator, x.denominator << -exponent
 
 
 def _floor_log2(x: Fraction) -> int:
     """The largest e with 2**e <= x, for x > 0."""
     guess = x.numerator.bit_length() - x.denominator.bit_length()
-    return guess if Fraction(2) ** guess <= x else guess - 1
+    numerator, denominator = _scaled(x, -guess)
+    return guess if numerator >= denominator else guess - 1
 
 
 def add(a: float, b: float) -> float:
