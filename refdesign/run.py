@@ -7,6 +7,7 @@ bit for bit; what they share is the order of the layers, and the real stream of 
 
 from __future__ import annotations
 
+import signal
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -36,10 +37,10 @@ from refdesign.network import (
 )
 from refdesign.ops import unpacked
 from refdesign.ops.batch_norm import batch_norm, dithered_batch_norm
-from refdesign.ops.conv import binary_conv2d
-from refdesign.ops.dense import binary_dense, flatten_bits
+from refdesign.ops.dense import PreparedDense, flatten_bits
 from refdesign.ops.exact import exact_sign
-from refdesign.ops.pixels import pixel_conv2d, real_conv2d
+from refdesign.ops.fastest import FastestConv
+from refdesign.ops.pixels import PreparedPixelConv, real_conv2d
 from refdesign.ops.pool import average_pool2d, max_pool2d
 from refdesign.ops.residual import combine, hardtanh, real_dense, shortcut
 from refdesign.ops.sign import sign
@@ -104,20 +105,20 @@ class _Path(Protocol):
 class _Packed:
     def __init__(self, network: NetworkData) -> None:
         self.thresholds = thresholds_of(network)
+        self.sums: dict[str, list[Callable[[Any], NDArray[np.int32]]]] = {}
+        for layer in network.layers:
+            if isinstance(layer, BinaryDense):
+                self.sums[layer.name] = [PreparedDense(layer.weights)]
+            elif isinstance(layer, Convolution) and not isinstance(layer, RealConv2d):
+                self.sums[layer.name] = _convolutions(layer, network.shapes[layer.name].input)
 
     def integers(self, layer: Stage, x: Any) -> NDArray[np.int32]:
-        if isinstance(layer, PixelConv2d):
-            return pixel_conv2d(
-                x, layer.weights, multiplier=layer.multiplier, offset=layer.offset, **_geometry(layer)
-            )
-        if isinstance(layer, BinaryConv2d):
-            return binary_conv2d(x, layer.weights, **_geometry(layer))
         if isinstance(layer, BinaryDense):
-            return binary_dense(x if x.words.ndim == 2 else flatten_bits(x), layer.weights)
-        raise RefdesignError(f"layer {layer.name!r}: has no integer accumulator")
+            x = flatten_bits(x)
+        return self.sums[layer.name][0](x)
 
     def bases(self, layer: CombinedConv2d, x: Any) -> list[NDArray[np.int32]]:
-        return [binary_conv2d(x, weights, **_geometry(layer)) for weights in layer.weights]
+        return [convolve(x) for convolve in self.sums[layer.name]]
 
     def decide(self, layer: Stage, accumulators: NDArray[np.int32]) -> PackedBits:
         return self.thresholds[layer.name].apply(accumulators)
@@ -165,6 +166,20 @@ class _Float:
 
 def _unpacked(weights: PackedBits | NDArray[np.int32]) -> NDArray[Any]:
     return unpack(weights) if isinstance(weights, PackedBits) else weights
+
+
+def _convolutions(layer: Convolution, shape: tuple[int, ...]) -> list[Callable[[Any], NDArray[np.int32]]]:
+    """The layer's packed convolutions, laid out for its maps: one, or one for each basis."""
+    extent, geometry = (shape[0], shape[1]), _geometry(layer)
+    if isinstance(layer, PixelConv2d):
+        return [
+            PreparedPixelConv(layer.weights, extent, multiplier=layer.multiplier, offset=layer.offset, **geometry)
+        ]
+    if isinstance(layer, CombinedConv2d):
+        return [FastestConv(weights, extent, **geometry) for weights in layer.weights]
+    if isinstance(layer, BinaryConv2d):
+        return [FastestConv(layer.weights, extent, **geometry)]
+    raise RefdesignError(f"layer {layer.name!r}: has no integer accumulator")
 
 
 def _geometry(layer: Convolution) -> dict[str, Any]:
@@ -385,6 +400,8 @@ _worker_network: NetworkData | None = None
 
 
 def _start_worker(network: NetworkData) -> None:
+    # A terminal's Ctrl-C goes to every process of the group: a worker ends at once and without a word.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     global _worker_network
     _worker_network = network
 
@@ -408,8 +425,8 @@ def _in_processes(
             while waiting:
                 yield waiting.pop(0).result()
         finally:
-            for future in waiting:
-                future.cancel()
+            # Not Future.cancel: it races with the pool's own handling of a worker that is gone.
+            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def run(
