@@ -141,7 +141,7 @@ def lloyd_max(values: ArrayLike, n: int, *, weights: ArrayLike | None = None, it
     """
     count = _check_count(n)
     array = np.asarray(values, dtype=np.float64).ravel()
-    mass = np.ones(array.size) if weights is None else np.asarray(weights, dtype=np.float64).ravel()
+    mass: Floats = np.ones(array.size) if weights is None else np.asarray(weights, dtype=np.float64).ravel()
     if mass.shape != array.shape or not np.isfinite(array).all() or not np.isfinite(mass).all() or (mass < 0).any():
         raise RefdesignError("values: expected finite numbers with a weight of 0 or more each")
     if iterations < 1:
@@ -151,9 +151,9 @@ def lloyd_max(values: ArrayLike, n: int, *, weights: ArrayLike | None = None, it
         raise RefdesignError(
             f"values: found {points.size} distinct ones, expected more than {count} for {count} levels"
         )
-    mass = np.bincount(where, weights=mass[mass > 0])
-    cumulative = np.concatenate([[0.0], np.cumsum(mass)])
-    moment = np.concatenate([[0.0], np.cumsum(mass * points)])
+    mass = np.asarray(np.bincount(where, weights=mass[mass > 0]), dtype=np.float64)
+    cumulative: Floats = np.concatenate([[0.0], np.cumsum(mass)])
+    moment: Floats = np.concatenate([[0.0], np.cumsum(mass * points)])
     cuts: NDArray[Any] = np.searchsorted(cumulative, cumulative[-1] * np.arange(1, count + 1) / (count + 1))
     # Every cell keeps at least one point.
     cuts = np.clip(cuts, np.arange(1, count + 1), points.size - np.arange(count, 0, -1))

@@ -314,7 +314,8 @@ def all_scores(table: Table, shape: tuple[int, int]) -> NDArray[np.float64]:
     for i, j in np.ndindex(m, n):
         cells = (i * n + j, i * n + (j + 1) % n, (i + 1) % m * n + j)
         # einsum takes the diagonal where a cell is its own neighbour and orders the axes as the cells are.
-        entry = np.einsum(units, cells, sorted(set(cells)))
+        letters = "".join(chr(ord("a") + sorted(set(cells)).index(cell)) for cell in cells)
+        entry = np.einsum(f"{letters}->{''.join(sorted(set(letters)))}", units)
         scores += entry.reshape([levels if cell in cells else 1 for cell in range(m * n)])
     scores /= m * n
     scores *= 2.0**-FRACTION_BITS

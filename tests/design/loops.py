@@ -44,9 +44,11 @@ def joint_score(joint: JointDistribution, kernel: np.ndarray, largest: float, we
     for i, j in itertools.product(range(m), range(n)):
         levels = (kernel[i, j], kernel[i, (j + 1) % n], kernel[(i + 1) % m, j])
         for index in np.argwhere(joint.probability > 0):
-            outputs = [output(joint.values[v], t, largest, weight) for v, t in zip(index, levels, strict=True)]
-            terms.append(float(joint.probability[tuple(index)]) * pixel_variation(*outputs, norm))
-    return math.fsum(terms) / (m * n)
+            own, right, lower = (
+                output(joint.values[v], t, largest, weight) for v, t in zip(index, levels, strict=True)
+            )
+            terms.append(float(joint.probability[tuple(index)]) * pixel_variation(own, right, lower, norm))
+    return float(math.fsum(terms) / (m * n))
 
 
 def conditional_entropy(joint: JointDistribution, levels: Sequence[float]) -> float:

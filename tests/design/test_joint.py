@@ -36,7 +36,7 @@ def by_enumeration(weights: np.ndarray) -> np.ndarray:
             for down, right in ((0, 0), (0, 1), (1, 0))
         ]
         counts[tuple(values.index(s) for s in sums)] += 1
-    return counts / 2 ** len(places)
+    return np.asarray(counts / 2 ** len(places))
 
 
 @given(accumulator_maps(3))

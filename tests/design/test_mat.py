@@ -18,7 +18,7 @@ from refdesign.errors import RefdesignError
 
 def mat_bytes(variables: dict[str, object], **options: object) -> bytes:
     stream = io.BytesIO()
-    scipy.io.savemat(stream, variables, **options)  # type: ignore[arg-type]
+    scipy.io.savemat(stream, variables, **options)
     return stream.getvalue()
 
 
@@ -43,15 +43,14 @@ def test_what_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, kerne
     expected = kernel if kernel.ndim == 3 else kernel[:, :, np.newaxis]
     assert back.shape == expected.shape
     assert (back == expected).all()
-    assert (
-        scipy.io.loadmat(path)["kernel"].shape == np.squeeze(expected, axis=2).shape if expected.shape[2] == 1 else True
-    )
+    # As the authors' files are: two dimensions where there is one slice.
+    assert scipy.io.loadmat(path)["kernel"].ndim == (2 if expected.shape[2] == 1 else 3)
 
 
 @pytest.mark.parametrize("compressed", [True, False])
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8, np.int16, np.int64])
 def test_other_number_formats_are_read(tmp_path: Path, dtype: type, compressed: bool) -> None:
-    kernel = np.arange(6).reshape(2, 3).astype(dtype)
+    kernel: np.ndarray = np.arange(6).reshape(2, 3).astype(dtype)
     (tmp_path / "k.mat").write_bytes(mat_bytes({"kernel": kernel}, do_compression=compressed))
     assert (read_mat(tmp_path / "k.mat")[:, :, 0] == kernel).all()
 
@@ -117,13 +116,17 @@ def test_damaged_files_end_in_a_clear_error(tmp_path_factory: pytest.TempPathFac
         good[data.draw(st.integers(124, len(good) - 1))] = data.draw(st.integers(0, 255))
     path = tmp_path_factory.mktemp("mat") / "kernel.mat"
     path.write_bytes(bytes(good[: data.draw(st.integers(100, len(good)))]))
+    message = None
     try:
-        kernel = read_mat(path)
+        size = read_mat(path).size
     except RefdesignError as error:
-        assert str(error).startswith(str(path))
-        assert "\n" not in str(error)
+        message = str(error)
+    if message is None:
+        # Other numbers or a transposed shape: as good a kernel as any.
+        assert size == 6
     else:
-        assert kernel.size == 6
+        assert message.startswith(str(path))
+        assert "\n" not in message
 
 
 @pytest.mark.parametrize("kernel", [np.ones(3), np.ones((0, 2)), np.array([[np.inf]])])

@@ -12,6 +12,7 @@ from refdesign.design import (
     JointDistribution,
     all_scores,
     expected_total_variation,
+    max_plus,
     objective_table,
     optimal_kernel,
     optimum,
@@ -19,7 +20,6 @@ from refdesign.design import (
     ranked_classes,
     ranking,
 )
-from refdesign.design import max_plus
 from refdesign.design.classes import canonical, translations
 from refdesign.design.total_variation import FRACTION_BITS, fixed_point, row_digits
 from refdesign.errors import RefdesignError
@@ -82,7 +82,7 @@ def test_optimum_is_that_of_full_enumeration(
     m, n = shape
     levels = joint.levels
     # Every kernel, one by one, in Python's integers.
-    table = fixed_point(objective_table(joint, **options))  # type: ignore[arg-type]
+    table = fixed_point(objective_table(joint, **options))
     totals = {}
     for cells in itertools.product(range(len(levels)), repeat=m * n):
         totals[cells] = loops.integer_total(table, [cells[i * n : (i + 1) * n] for i in range(m)])

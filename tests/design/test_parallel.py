@@ -6,10 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refdesign.design import AUTHORS_WEIGHTS, Optimum, image_joint_distribution, optimum, random_joint_distribution
+from refdesign.design import (
+    AUTHORS_WEIGHTS,
+    Optimum,
+    image_joint_distribution,
+    optimum,
+    parallel,
+    random_joint_distribution,
+)
 from refdesign.design import images as images_module
 from refdesign.design import optimal as optimal_module
-from refdesign.design import parallel
 from refdesign.design.parallel import Checkpoint
 from refdesign.errors import MissingExtra, RefdesignError
 from tests.design.test_images import photograph_like
