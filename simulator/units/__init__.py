@@ -68,7 +68,7 @@ an error, wraps, or saturates (an accumulator in every addition). The term that 
 | `weight_address` | nf * (K*CF) + sf // P |
 | `word` | the operand, SIMD bits, as masked above |
 | `popcount[PE]` | this cycle's, after the tree; unsigned |
-| `accumulator[PE]` | after this cycle's addition (what the threshold sees); signed; the held sum (0 at sf = 0) without operand |
+| `accumulator[PE]` | this cycle's sum, which the threshold sees; signed; without operand the held one, 0 at sf = 0 |
 | `threshold_address` | nf * (m*n) + phase_row*n + phase_column; 0 in a stage without thresholds |
 | `threshold[PE]`, `flip[PE]` | the memory's word at that address; 0 without thresholds |
 | `bits[PE]` | output bits, in every cycle (meant only with out_valid); behind the pool where there is one |
