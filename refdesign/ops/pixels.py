@@ -154,9 +154,11 @@ class _BitPlanes:
         taps = unpack(w).reshape(self.out, rows * columns, depth).sum(axis=2, dtype=np.int64)
         sums = taps.sum(axis=1)
         plus = (sums + rows * columns * depth) // 2
-        self._base = 255 * multiplier * plus + offset * sums
+        base = 255 * multiplier * plus + offset * sums
         if fill is not None:
-            self._base = self._base + (fill - offset) * outside_sums(windows, taps)
+            base = base + (fill - offset) * outside_sums(windows, taps)
+        self._base = base.astype(np.int32)
+        self._narrow = np.uint16 if 255 * rows * columns * depth < 2**16 else np.uint32
 
     def write(self, p: NDArray[np.uint8], result: NDArray[np.int32]) -> None:
         """result = base - multiplier * sum over k of 2**k * popcount(plane k xor w)."""
@@ -166,13 +168,15 @@ class _BitPlanes:
         per_group = self.out // groups
         for group in range(groups):
             differ = self._planes.differences(planes, p.shape[3], group).reshape(8, -1, per_group)
-            total = differ[7].astype(np.int64)
+            total = differ[7].astype(self._narrow, order="K")
             for k in range(6, -1, -1):
-                total *= 2
+                total += total
                 total += differ[k]
-            channels = slice(group * per_group, (group + 1) * per_group)
-            base = np.broadcast_to(self._base, (*result.shape[1:3], self.out))[..., channels]
-            result[..., channels] = base - self._multiplier * total.reshape(result[..., channels].shape)
+            part = result[..., group * per_group : (group + 1) * per_group]
+            np.copyto(part, total.reshape(part.shape))
+        # _check_range keeps the result in int32; base and product may leave it, and both wrap modulo 2**32.
+        result *= np.int32(-self._multiplier)
+        result += self._base
 
 
 class _Products:

@@ -95,6 +95,17 @@ def test_bound_covers_float32_sums_in_shuffled_orders() -> None:
     assert off > 400
 
 
+@pytest.mark.parametrize("scale", [-1403583, 1403583])
+def test_sums_at_the_ends_of_int32(scale: int) -> None:
+    """Terms beyond int32 on the way leave no trace in sums that it holds: x is -255*scale or 255*scale."""
+    p = np.array([[[[255] * 6]], [[[0] * 6]], [[[255] * 3 + [0] * 3]]], dtype=np.uint8)
+    w = pack(np.array([[[[1] * 6]], [[[-1] * 6]], [[[1] * 3 + [-1] * 3]]]))
+    found = pixel_conv2d(p, w, multiplier=2 * scale, offset=-255 * scale)
+    most = 255 * 6 * scale
+    assert abs(most) > 2**31 - 2000
+    np.testing.assert_array_equal(found.reshape(3, 3), [[most, -most, 0], [-most, most, 0], [0, 0, most]])
+
+
 def test_refuses_what_does_not_fit() -> None:
     p = np.zeros((1, 4, 5, 3), dtype=np.uint8)
     w = np.ones((2, 3, 1, 3), dtype=np.int32)
