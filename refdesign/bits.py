@@ -128,7 +128,10 @@ def pack_bool(bits: NDArray[np.bool_]) -> PackedBits:
     array([18446744073709551615,                    1], dtype=uint64)
     """
     length = bits.shape[-1]
-    octets = np.packbits(bits, axis=-1, bitorder="little")
+    if length % 8 == 0:  # whole octets: one pass over everything is several times faster than one per pixel
+        octets = np.packbits(bits.reshape(-1), bitorder="little").reshape(*bits.shape[:-1], length // 8)
+    else:
+        octets = np.packbits(bits, axis=-1, bitorder="little")
     missing = words_for(length) * 8 - octets.shape[-1]
     if missing:
         octets = np.concatenate([octets, np.zeros((*octets.shape[:-1], missing), np.uint8)], axis=-1)

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from refdesign.boundary import AttainableDomain, Boundaries, boundaries, program_z
+from refdesign.boundary import AttainableDomain, Boundaries, Int64Array, boundaries, program_z
 from refdesign.conventions import Conventions
 from refdesign.errors import RefdesignError
 from refdesign.ops.dither import phase_thresholds
@@ -262,11 +262,26 @@ class Certificate:
         grown = {place for first in changes for place in (first - 1, first)} or {0, count - 1}
         return sorted(grown if self.boundaries.slope[where] > 0 else {count - 1 - place for place in grown})
 
+    @cached_property
+    def _program(self) -> tuple[Int64Array, Float32Array]:
+        """Under a float program: the places that any entry shows, and their z; arrays (6, m, n, C)."""
+        counts = np.broadcast_to(self.domain.counts, self.shape)
+        zero = np.zeros_like(counts)
+        edges = []
+        for count in (self.boundaries.at_or_above, self.boundaries.above):
+            first = np.where(self.boundaries.slope > 0, counts - count, count)
+            edges += [np.clip(first - 1, 0, counts - 1), np.clip(first, 0, counts - 1)]
+        places = np.stack([zero, counts - 1, *edges])
+        z = [program_z(self.batch_norm, self._cells, self.conventions, self.domain.at(place)) for place in places]
+        return places, np.stack(z)
+
     def _z(self, where: tuple[int, int, int], accumulator: int) -> float | tuple[Fraction, Fraction]:
-        cell = self._cells[where]
         if self.arithmetic != "real":
-            a = np.full(self.batch_norm.channels, accumulator, dtype=np.int32)
-            return float(program_z(self.batch_norm, cell[np.newaxis], self.conventions, a)[where[2]])
-        low, high = self._exact.channel(where[2], float(cell)).enclosure(accumulator << SCALE)
+            places, z = self._program
+            place = (accumulator - int(self.domain.low[where[2]])) // self.domain.step
+            shown = int(np.argmax(places[(slice(None), *where)] == place))
+            return float(z[(shown, *where)])
+        cell = float(self._cells[where])
+        low, high = self._exact.channel(where[2], cell).enclosure(accumulator << SCALE)
         boundary = Fraction(1, 2**-KERAS_ROUND_EXPONENT) if self._keras_round else Fraction(0)
         return low + boundary, high + boundary

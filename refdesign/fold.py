@@ -243,8 +243,10 @@ class Thresholds:
         limit, flip = self._comparison
         limit = limit[:, column_phases]
         flip_words = pack_bool(flip[:, column_phases]).words if flip.any() else None
-        zero_low, zero_high = self.zero_low[:, column_phases], self.zero_high[:, column_phases]
         ties = bool(self.ternary.any())
+        zero_low, zero_high = (
+            values[:, column_phases] if ties else values for values in (self.zero_low, self.zero_high)
+        )
 
         windows = array.reshape(samples, height // rows, rows, width, channels)
         words = np.zeros((*windows.shape[:-1], words_for(channels)), dtype=np.uint64)
@@ -252,19 +254,20 @@ class Thresholds:
         # Rows of windows with the same phase are every m-th; a few images at a time keep the booleans in cache.
         first = first_phase(height // rows, m, origin)
         block = max(1, _BLOCK // max(1, height * width * channels))
+        buffer = np.empty((min(block, samples), *windows.shape[1:]), dtype=np.bool_)
         for start in range(0, samples, block):
-            part = slice(start, start + block)
-            fires = np.empty(windows[part].shape, dtype=np.bool_)
-            differs = np.empty_like(fires) if ties else None
+            part = windows[start : start + block]
+            bits = buffer[: len(part)]
             for phase in range(m):
                 lines = (slice(None), slice((phase - first) % m, None, m))
-                np.greater_equal(windows[part][lines], limit[phase], out=fires[lines])
-                if differs is not None:
-                    a = windows[part][lines]
-                    np.logical_or(a < zero_low[phase], a > zero_high[phase], out=differs[lines])
-            words[part] = pack_bool(fires).words
-            if nonzero is not None and differs is not None:
-                nonzero[part] = pack_bool(differs).words
+                np.greater_equal(part[lines], limit[phase], out=bits[lines])
+            words[start : start + block] = pack_bool(bits).words
+            if nonzero is not None:
+                for phase in range(m):
+                    lines = (slice(None), slice((phase - first) % m, None, m))
+                    a = part[lines]
+                    np.logical_or(a < zero_low[phase], a > zero_high[phase], out=bits[lines])
+                nonzero[start : start + block] = pack_bool(bits).words
         if flip_words is not None:
             for phase in range(m):
                 words[:, (phase - first) % m :: m] ^= flip_words[phase]
