@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-import zipfile
-import zlib
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,18 +78,13 @@ def images(path: str | os.PathLike[str], shape: tuple[int, int, int]) -> tuple[N
 
 def _array(file: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     try:
-        loaded = np.load(file, allow_pickle=False)
-        if isinstance(loaded, np.lib.npyio.NpzFile):
-            with loaded:
-                keys = loaded.files
-                if "images" not in keys and len(keys) != 1:
-                    raise RefdesignError(f"{file}: found arrays {keys}, expected one named 'images'")
-                array = loaded["images" if "images" in keys else keys[0]]
-        else:
-            array = loaded
+        # Opened here: on some damaged archives np.load leaves open what it opened itself.
+        with file.open("rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            array = _load(file, np.load(stream, allow_pickle=False))
     except RefdesignError:
         raise
-    except (OSError, ValueError, EOFError, SyntaxError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # Damaged archives and headers raise almost anything.
         raise RefdesignError(f"{file}: cannot be read as an array without pickle: {_one_line(error)}") from error
     found = f"{array.dtype} of shape {array.shape}"
     if shape[2] == 1 and (array.shape == shape[:2] or array.shape[1:] == shape[:2]):
@@ -101,6 +94,18 @@ def _array(file: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     if array.dtype != np.uint8 or array.ndim != 4 or array.shape[1:] != shape or len(array) == 0:
         raise RefdesignError(f"{file}: found {found}, expected uint8 of shape {('N', *shape)}".replace("'N'", "N"))
     return np.ascontiguousarray(array)
+
+
+def _load(file: Path, loaded: NDArray[Any] | np.lib.npyio.NpzFile) -> NDArray[Any]:
+    """The array of a `.npy` file, or the right one of an `.npz` archive."""
+    if not isinstance(loaded, np.lib.npyio.NpzFile):
+        return loaded
+    with loaded:
+        keys = loaded.files
+        if "images" not in keys and len(keys) != 1:
+            raise RefdesignError(f"{file}: found arrays {keys}, expected one named 'images'")
+        array: NDArray[Any] = loaded["images" if "images" in keys else keys[0]]
+        return array
 
 
 def _picture(file: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
+from typing import Any
 
 import numpy as np
 
 
-def differences(a: object, b: object, where: str = "network") -> Iterator[str]:
+def differences(a: Any, b: Any, where: str = "network") -> Iterator[str]:
     """Where two values differ: in type, dtype, shape or any bit (so -0.0 is not 0.0)."""
     if type(a) is not type(b):
         yield f"{where}: {type(a).__name__} and {type(b).__name__}"

@@ -304,7 +304,10 @@ def test_a_wrong_tensor_is_named_with_its_layer(file: Path) -> None:
     ("change", "part"),
     [
         ({"name": "\ud800"}, "name: found text that is not Unicode"),
-        ({"kernel": ThresholdKernel(np.ones((1, 1)), np.zeros((1, 1), np.int64), (float("inf"),))}, "kernel, level_set, 0: found inf"),
+        (
+            {"kernel": ThresholdKernel(np.ones((1, 1), np.float32), np.zeros((1, 1), np.int64), (float("inf"),))},
+            "kernel, level_set, 0: found inf",
+        ),
         ({"padding": (1, 70_000), "padding_mode": "zeros"}, "padding, 1: found 70000"),
     ],
 )
