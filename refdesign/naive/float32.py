@@ -17,6 +17,9 @@ SMALLEST_EXPONENT = -149
 SIGNIFICAND_BITS = 24
 """Bits in a float32 significand, the hidden one included."""
 
+OVERFLOW = Fraction(2**128 - 2**103)
+"""Half a last place above the largest float32; from here on numbers round to infinity."""
+
 
 def round_to_float32(x: Fraction) -> float:
     """The float32 nearest to x, ties to the even significand; infinite from 2**128 - 2**103 on (IEEE-754).
@@ -35,13 +38,14 @@ def round_to_float32(x: Fraction) -> float:
     """
     if x == 0:
         return 0.0
+    if abs(x) >= OVERFLOW:
+        return copysign(inf, x)
     last_place = max(_floor_log2(abs(x)) - (SIGNIFICAND_BITS - 1), SMALLEST_EXPONENT)
     numerator, denominator = _scaled(abs(x), -last_place)
     significand, rest = divmod(numerator, denominator)
     if 2 * rest > denominator or (2 * rest == denominator and significand % 2 == 1):
         significand += 1
-    rounded = ldexp(significand, last_place)  # exact: a float64 has 53 bits and a wider exponent
-    return copysign(inf if rounded >= 2.0**128 else rounded, x)
+    return copysign(ldexp(significand, last_place), x)
 
 
 def _scaled(x: Fraction, exponent: int) -> tuple[int, int]:
