@@ -162,8 +162,7 @@ class _BitPlanes:
 
     def write(self, p: NDArray[np.uint8], result: NDArray[np.int32]) -> None:
         """result = base - multiplier * sum over k of 2**k * popcount(plane k xor w)."""
-        bits = np.unpackbits(p[np.newaxis], axis=0, bitorder="little")
-        planes = pack_bool(bits.view(np.bool_).reshape(-1, *p.shape[1:])).words
+        planes = _bit_planes(p)
         groups = self._planes.groups
         per_group = self.out // groups
         for group in range(groups):
@@ -177,6 +176,18 @@ class _BitPlanes:
         # _check_range keeps the result in int32; base and product may leave it, and both wrap modulo 2**32.
         result *= np.int32(-self._multiplier)
         result += self._base
+
+
+def _bit_planes(p: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """The packed channels of each plane, plane k first for all images: (N, H, W, I) to (8*N, H, W, words)."""
+    bits = np.unpackbits(p[np.newaxis], axis=0, bitorder="little").reshape(-1, *p.shape[1:])
+    if p.shape[3] > 8:
+        return pack_bool(bits.view(np.bool_)).words
+    # The few channels of an image: put together plane by plane, np.packbits would start anew for every pixel.
+    octets = bits[..., 0].copy()
+    for channel in range(1, p.shape[3]):
+        octets |= bits[..., channel] << np.uint8(channel)
+    return octets.astype(np.uint64)[..., np.newaxis]
 
 
 class _Products:

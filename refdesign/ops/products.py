@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from refdesign.bits import WORD
 
 Words = NDArray[np.uint64]
-Counts = NDArray[np.uint16] | NDArray[np.uint32]
+Counts = NDArray[np.unsignedinteger]
 
 _BLOCK = 1 << 15
 """Words in the buffer of differences."""
@@ -37,14 +37,14 @@ def count_differences(columns: Words, weights: Words, nonzero: Words | None = No
         nonzero: uint64, shape (K, P): only the bits set in it count; None for all.
 
     Returns:
-        uint16, or uint32 where 64*K exceeds it, shape (P, O). Not always contiguous: it is laid out either
-        way round, with the longer of the two axes last.
+        uint8, uint16 or uint32, the narrowest that holds 64*K, shape (P, O). Not always contiguous: it is laid
+        out either way round, with the longer of the two axes last.
 
     >>> column, weight = np.array([[0b1100]], dtype=np.uint64), np.array([[0b1010, 0b0011]], dtype=np.uint64)
     >>> count_differences(column, weight)
-    array([[2, 4]], dtype=uint16)
+    array([[2, 4]], dtype=uint8)
     """
-    wide = np.dtype(np.uint16 if columns.shape[0] * WORD < 1 << 16 else np.uint32)
+    wide = np.min_scalar_type(columns.shape[0] * WORD)
     places, out = columns.shape[1], weights.shape[1]
     if out >= _LONG or out >= places:
         result = np.empty((places, out), dtype=wide)
@@ -76,9 +76,7 @@ def _count(outer: Words, inner: Words, outer_mask: Words | None, inner_mask: Wor
                     )
                     if mask is not None
                 ]
-                block = result[r, s]
-                block[:] = 0
-                (_count_by_word if whole_words else _count_by_threes)(a, b, masks, block, scratch)
+                (_count_by_word if whole_words else _count_by_threes)(a, b, masks, result[r, s], scratch)
 
 
 class _Scratch:
@@ -92,7 +90,7 @@ class _Scratch:
 
 
 def _count_by_word(a: Words, b: Words, masks: list[Words], total: Counts, scratch: _Scratch) -> None:
-    """Add the differences of a (K, r, 1) and b (K, 1, s) to the total (r, s): one word at a time."""
+    """Write the sums of the differences of a (K, r, 1) and b (K, 1, s) to the total (r, s): one word at a time."""
     shape, size = total.shape, total.size
     differ, sums, ones, widened = (
         array[:size].reshape(shape) for array in (scratch.differ, scratch.ones, scratch.more_ones, scratch.widened)
@@ -107,7 +105,11 @@ def _count_by_word(a: Words, b: Words, masks: list[Words], total: Counts, scratc
         else:
             np.bitwise_count(differ, out=ones)
             np.add(sums, ones, out=sums)
-        if k % 3 == 2 or k == last:
+        if k % 3 != 2 and k != last:
+            continue
+        if k < 3:
+            np.copyto(total, sums)
+        else:
             # Two steps: np.add(total, sums, out=total) would cast through the small buffers.
             np.copyto(widened, sums)
             np.add(total, widened, out=total)
@@ -115,6 +117,7 @@ def _count_by_word(a: Words, b: Words, masks: list[Words], total: Counts, scratc
 
 def _count_by_threes(a: Words, b: Words, masks: list[Words], total: Counts, scratch: _Scratch) -> None:
     """The same for small totals, many words at a time, so that no call works on a few elements only."""
+    total[...] = 0
     depth = max(3, scratch.differ.size // total.size // 3 * 3)
     for first in range(0, len(a), depth):
         some = slice(first, first + depth)
