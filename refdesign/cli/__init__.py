@@ -36,6 +36,7 @@ COMMANDS: dict[str, str] = {
     "info": "Show a network's layers, shapes, fan-ins, bits and operations.",
     "fold": "Show a network's integer thresholds, with their certificate.",
     "explain": "Explain one output bit, step by step.",
+    "design": "Find the best threshold kernel of a shape, proven.",
 }
 """The subcommands by name, with their one-line help, in the order of the help page."""
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from refdesign.design.total_variation import FRACTION_BITS, check_shape, row_digits
 from refdesign.errors import RefdesignError
 
-__all__ = ["KernelClass", "canonical", "group_classes", "ranked_classes", "ranking", "translations"]
+__all__ = ["KernelClass", "canonical", "group_classes", "kernel_scores", "ranked_classes", "ranking", "translations"]
 
 Indices = NDArray[np.int64]
 Table = NDArray[np.float64]
@@ -61,8 +61,26 @@ def canonical(kernel: Indices) -> tuple[int, ...]:
     return min(tuple(shift.ravel().tolist()) for shift in translations(kernel))
 
 
+def kernel_scores(kernels: Indices, table: Table) -> NDArray[np.float64]:
+    """The scores of some kernels: float64 (K,).
+
+    Args:
+        kernels: level indices (K, m, n).
+        table: in fixed point.
+
+    >>> kernel_scores(np.zeros((3, 2, 2), dtype=np.int64), np.full((1, 1, 1), 2.0**38))
+    array([1., 1., 1.])
+    """
+    cells = kernels.shape[1] * kernels.shape[2]
+    return np.asarray(np.ldexp(_totals(kernels, table) / cells, -FRACTION_BITS))
+
+
+def _totals(kernels: Indices, table: Table) -> NDArray[np.float64]:
+    return np.asarray(table[kernels, np.roll(kernels, -1, axis=2), np.roll(kernels, -1, axis=1)].sum(axis=(1, 2)))
+
+
 def _total(kernel: Indices, table: Table) -> float:
-    return float(table[kernel, np.roll(kernel, -1, axis=1), np.roll(kernel, -1, axis=0)].sum())
+    return float(_totals(kernel[np.newaxis], table)[0])
 
 
 def _symmetries_of(shape: tuple[int, ...]) -> dict[str, Callable[[Indices], Indices]]:
