@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 
 from refdesign.api import Network
 from refdesign.cli import _common as common
@@ -137,7 +138,7 @@ def show(console: Console, network: Network, why: Explanation, *, everything: bo
         everything: print every row of the windows.
     """
     position = [layer.name for layer in network.layers].index(why.layer)
-    reads = f"the bits of {network.layers[position - 1].name}" if position else "the image"
+    reads = f"the bits of {escape(network.layers[position - 1].name)}" if position else "the image"
     shown = max(why.windows, key=lambda window: window.accumulator)
     console.print(f"[bold]1  The window[/bold]: {_count(shown)} from {reads}, and as many weights\n")
     _show_window(console, shown, why.binary, everything)

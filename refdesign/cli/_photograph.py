@@ -88,6 +88,18 @@ def dither(
     )
 
 
+def halved(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A grey image at half its size: every 2x2 block becomes its mean, rounded half up.
+
+    >>> halved(np.array([[1, 2], [3, 4]], np.uint8))
+    array([[3]], dtype=uint8)
+    """
+    height, width = (extent // 2 * 2 for extent in pixels.shape)
+    wide = pixels[:height, :width].astype(np.uint16)
+    blocks = wide[::2, ::2] + wide[::2, 1::2] + wide[1::2, ::2] + wide[1::2, 1::2]
+    return ((blocks + 2) // 4).astype(np.uint8)
+
+
 def quantiser(values: NDArray[np.int32], thresholds: int) -> list[float]:
     """The boundaries of the k-means (Lloyd-Max) quantiser of integers, ascending.
 

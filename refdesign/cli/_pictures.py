@@ -56,14 +56,20 @@ def photograph(rows: Sequence[tuple[str, Sequence[Dithered]]], path: Path) -> No
         RefdesignError: the file cannot be written.
     """
     columns = len(rows[0][1]) + 1
-    figure = _figure(3.3 * columns, 3.75 * len(rows) + 0.5)
+    figure = _figure(3.3 * columns, 3.75 * len(rows) + 0.6)
     grid = figure.subplots(
         len(rows), columns, squeeze=False,
-        gridspec_kw={"left": 0.03, "right": 0.995, "top": 0.91, "bottom": 0.01, "wspace": 0.03, "hspace": 0.17},
+        gridspec_kw={"left": 0.03, "right": 0.995, "top": 0.885, "bottom": 0.005, "wspace": 0.03, "hspace": 0.1},
     )  # fmt: skip
     figure.suptitle(
         "What one bit per pixel keeps: one threshold (Sign) against a periodic one (DeSign)",
         x=0.03, y=0.985, ha="left", fontsize=13, color=_INK, weight="bold",
+    )  # fmt: skip
+    figure.text(
+        0.03, 0.945,
+        "Likeness: correlation of the bits with the real values, both blurred as by the eye. "
+        "Thresholds: k-means quantiser of the real values, folded to integers.",
+        ha="left", va="center", fontsize=9, color=_INK,
     )  # fmt: skip
     for axes_row, (name, maps) in zip(grid, rows, strict=True):
         values = maps[0].values
@@ -77,7 +83,7 @@ def photograph(rows: Sequence[tuple[str, Sequence[Dithered]]], path: Path) -> No
             several = f", mean of {slices} channels" if slices > 1 else ""
             thresholds = ", ".join(str(value) for value in dithered.thresholds)
             axes.set_title(
-                f"{dithered.name}{several}: likeness {dithered.likeness:.2f}\nfires from {thresholds}",
+                f"{dithered.name}{several}: likeness {dithered.likeness:.3f}\nfires from {thresholds}",
                 fontsize=8.5, color=_INK, loc="left",
             )  # fmt: skip
     _save(figure, path)
@@ -102,7 +108,7 @@ def feature_maps(
     across = channels // lines
     figure = _figure(1.0 + 0.72 * (across + 5), 1.9 * len(rows) + 0.7)
     figure.suptitle(
-        f"The first layer's bits, {across * lines} of its channels, for one handwritten digit",
+        f"One handwritten digit: {across * lines} channels of the first layer's bits, in three networks",
         x=0.02, y=0.985, ha="left", fontsize=13, color=_INK, weight="bold",
     )  # fmt: skip
     outer = figure.add_gridspec(

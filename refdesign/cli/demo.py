@@ -11,6 +11,7 @@ import click
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
+from rich.markup import escape
 
 from refdesign import api, datasets
 from refdesign.cli import _agreement as agreement
@@ -51,7 +52,7 @@ class Shown:
     "--naive",
     "naive_images",
     type=click.IntRange(min=0),
-    default=2,
+    default=4,
     show_default=True,
     metavar="N",
     help="Images on the slow path, for each network.",
@@ -155,14 +156,18 @@ def _print_scores(console: Console, shown: list[Shown], labels: NDArray[np.int64
         )
     console.print(made)
     predictions = shown[-1].logits.argmax(axis=1)
-    pairs, counts = np.unique(
-        np.stack([labels, predictions], axis=1)[predictions != labels], axis=0, return_counts=True
-    )
-    mistakes = [
-        f"{label} as {taken}" + (f" ({count} times)" if count > 1 else "")
-        for (label, taken), count in zip(pairs, counts, strict=True)
-    ]
-    console.print(f"\n{shown[-1].name} takes " + (", ".join(mistakes) if mistakes else "every digit for what it is"))
+    console.print(f"\n{shown[-1].name} takes {_mistakes(labels, predictions)}", soft_wrap=True)
+
+
+def _mistakes(labels: NDArray[np.int64], predictions: NDArray[np.intp], most: int = 10) -> str:
+    """Which digits are taken for which, the most frequent first."""
+    wrong = np.stack([labels, predictions], axis=1)[predictions != labels]
+    pairs, counts = np.unique(wrong, axis=0, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    mistakes = [f"{pairs[i, 0]} for {pairs[i, 1]}" + (f" ({counts[i]} times)" if counts[i] > 1 else "") for i in order]
+    if not mistakes:
+        return "every digit for what it is"
+    return ", ".join(mistakes[:most]) + (f" and {len(mistakes) - most} more" if len(mistakes) > most else "")
 
 
 def _print_agreement(
@@ -190,7 +195,7 @@ def _print_digit(console: Console, network: api.Network, image: NDArray[np.uint8
     bits = outputs[f"{layer}.bits"][0]
     blocks = art.can_draw()
     maps = [art.bit_map(bits[:, :, channel], blocks=blocks) for channel in range(12)]
-    grid = [*art.side_by_side(maps[:6], " "), *art.side_by_side(maps[6:], " ")]
+    grid = [*art.side_by_side(maps[:6]), "", *art.side_by_side(maps[6:])]
     prediction = int(outputs["logits"][0].argmax())
     console.print(
         f"\n[bold]One of them[/bold], a {label}, taken for a {prediction}; beside it the bits of 12 of the "
@@ -209,9 +214,12 @@ def _draw(shown: list[Shown], image: NDArray[np.uint8], out: Path) -> list[Path]
     except OSError as error:
         raise RefdesignError(f"{out}: cannot be made: {error.strerror}") from error
     kernels = [_kernel(entry.network) for entry in shown]
-    pixels = datasets.photograph()[::2, ::2]
+    pixels = photograph.halved(datasets.photograph())
     rows = []
-    for name, weights in (("the photograph", photograph.PLAIN), ("a binary 3×3 convolution of it", photograph.AUTHORS)):
+    for name, weights in (
+        ("x = 2·grey - 255", photograph.PLAIN),
+        ("a binary 3×3 convolution of x", photograph.AUTHORS),
+    ):
         maps = [
             photograph.dither(pixels, weights, entry.activation, _levels(kernel))
             for entry, kernel in zip(shown, kernels, strict=True)
@@ -239,9 +247,11 @@ def _levels(kernel: NDArray[np.float32]) -> NDArray[np.int64]:
 
 def _print_pictures(console: Console, pictures: list[Path], skipped: RefdesignError | None) -> None:
     if skipped is not None:
-        console.print(f"\n[bold]No pictures[/bold]: {skipped}", soft_wrap=True)
+        console.print(f"\n[bold]No pictures[/bold]: {escape(str(skipped))}", soft_wrap=True)
+    if pictures:
+        console.print()
     for path in pictures:
-        console.print(f"{'' if path != pictures[0] else chr(10)}[bold]Picture[/bold] {path}", soft_wrap=True)
+        console.print(f"[bold]Picture[/bold] {escape(str(path))}", soft_wrap=True)
 
 
 def _print_why(console: Console, entry: Shown, images: NDArray[np.uint8]) -> None:

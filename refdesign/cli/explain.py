@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from rich.markup import escape
 
 from refdesign.cli import _common as common
 from refdesign.cli import _explanation as explanation
@@ -69,9 +70,8 @@ def explain(
     else:
         console = common.console()
         place = ", ".join(str(i) for i in where)
-        console.print(
-            f"[bold]Why bit ({place}) of {layer} is {why.bit:+d}[/bold], in {network.name} on {names[index]}\n"
-        )
+        asked = escape(f"Why bit ({place}) of {layer} is {why.bit:+d}")
+        console.print(f"[bold]{asked}[/bold], in {escape(network.name)} on {escape(names[index])}\n", soft_wrap=True)
         explanation.show(console, network, why, everything=everything)
         agrees = "the same" if packed == why.bit else f"[red]{packed:+d}: they differ[/red]"
         console.print(f"   the packed path gives {agrees}")

@@ -75,10 +75,10 @@ def _thresholds(network: Network, layer: str | None) -> dict[str, Thresholds]:
     thresholds = network.thresholds()
     if layer is None:
         return thresholds
-    network.layer(layer)
+    leaves = "logits" if network.layer(layer) is network.layers[-1] else "real numbers"
     if layer not in thresholds:
         raise RefdesignError(
-            f"--layer: found {layer!r}, which leaves real numbers and does not fold, "
+            f"--layer: found {layer!r}, which leaves {leaves} and does not fold, "
             f"expected one of {', '.join(thresholds)}"
         )
     return {layer: thresholds[layer]}

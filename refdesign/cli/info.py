@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from rich.markup import escape
 
 from refdesign.cli import _common as common
 from refdesign.summary import summarise
@@ -32,7 +33,8 @@ def info(model: str, as_json: bool) -> None:
         common.print_json(summary)
         return
     console = common.console()
-    console.print(f"[bold]{summary['name']}[/bold], images {common.shape_text(summary['input_shape'])}, 8 bits")
+    name = escape(summary["name"])
+    console.print(f"[bold]{name}[/bold], images {common.shape_text(summary['input_shape'])}, 8 bits")
     console.print()
     console.print(_shapes(summary))
     console.print()
