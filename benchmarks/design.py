@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -77,8 +78,8 @@ def main() -> None:
         kernels = rng.integers(0, len(LEVELS), (arguments.kernels, *shape))
         count = len(LEVELS) ** kernels[0].size
         scores_by_loop(maps, LEVELS[kernels[:2]])
-        loop, measured = timed(lambda kernels=kernels: scores_by_loop(maps, LEVELS[kernels]))
-        table, scores = timed(lambda shape=shape: scores_by_table(images, shape))
+        loop, measured = timed(partial(scores_by_loop, maps, LEVELS[kernels]))
+        table, scores = timed(partial(scores_by_table, images, shape))
         positions = np.ravel_multi_index(
             tuple(kernels.reshape(arguments.kernels, -1).T), (len(LEVELS),) * kernels[0].size
         )
@@ -101,7 +102,7 @@ def main() -> None:
         ("random pixels, weights of ones", ones, ((3, 3), (4, 4), (6, 6))),
     ):
         for shape in shapes:
-            seconds, best = timed(lambda joint=joint, shape=shape: design.optimum(joint, shape))
+            seconds, best = timed(partial(design.optimum, joint, shape))
             name = f"{shape[0]}x{shape[1]}, {source}"
             searches.append(
                 (name, f"{float(best.candidates):.1e}", seconds, best.rows_tried, best.rows, f"{best.score:.6f}")
