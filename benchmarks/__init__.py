@@ -1,1 +1,1 @@
-"""The project beside its peers, in one run, as ratios: `python -m benchmarks` or one module at a time."""
+"""The project beside its peers, in one run, as ratios: `make bench`, or `python -m benchmarks.conv` and so on."""

@@ -7,10 +7,13 @@ from hypothesis import strategies as st
 
 from refdesign.bits import PackedBits, pack, pack_bool
 from refdesign.errors import RefdesignError
-from refdesign.ops.conv import binary_conv2d
+from refdesign.network import PADDING_MODES
+from refdesign.ops import unpacked
+from refdesign.ops.conv import PreparedConv, binary_conv2d
 from tests.ops import loops
 from tests.ops.strategies import Geometry, geometries
 
+Pair = tuple[int, int]
 SEEDS = st.integers(0, 2**32 - 1)
 
 
@@ -38,6 +41,54 @@ def test_ties_count_for_nothing(case: Geometry, seed: int) -> None:
     w = rng.choice([-1, 1], (case.out, *case.kernel, case.depth))
     found = binary_conv2d(x, pack(w), **case.keywords)
     np.testing.assert_array_equal(found, loops.convolution(values, w, **case.loop_keywords))
+
+
+@pytest.mark.parametrize("mode", PADDING_MODES)
+@pytest.mark.parametrize(
+    ("kernel", "stride", "padding", "dilation"),
+    [((5, 2), (3, 4), (4, 3), (1, 3)), ((1, 4), (5, 1), (0, 4), (2, 2)), ((4, 3), (1, 3), (5, 0), (3, 4))],
+)
+def test_wide_windows_strides_and_paddings(
+    kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, mode: str
+) -> None:
+    rng = np.random.default_rng(17)
+    x, w = rng.choice([-1, 1], (2, 7, 11, 6)), rng.choice([-1, 1], (9, *kernel, 2))
+    found = binary_conv2d(
+        pack(x), pack(w), stride=stride, padding=padding, padding_mode=mode, dilation=dilation, groups=3
+    )
+    expected = loops.convolution(x, w, stride=stride, padding=padding, mode=mode, dilation=dilation, groups=3)
+    np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize(
+    ("images", "extent", "channels", "out"),
+    [(1, (40, 39), 65, 70), (2, (9, 11), 130, 520), (3, (46, 45), 3, 16), (40, (5, 7), 64, 33), (5, (6, 7), 20, 1100)],
+)
+def test_maps_of_many_blocks(images: int, extent: Pair, channels: int, out: int, ties: bool) -> None:
+    """Sizes that take several blocks, either way round, beside products of unpacked integers."""
+    rng = np.random.default_rng(18)
+    values = (
+        rng.integers(-1, 2, (images, *extent, channels)) if ties else rng.choice([-1, 1], (images, *extent, channels))
+    )
+    x = PackedBits(pack_bool(values > 0).words, channels, pack_bool(values != 0).words if ties else None)
+    w = rng.choice([-1, 1], (out, 3, 2, channels))
+    found = binary_conv2d(x, pack(w), padding=1)
+    expected = unpacked.conv2d(values, w, padding=(1, 1))
+    assert found.dtype == np.int32
+    assert found.flags.c_contiguous
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_prepared_convolution_serves_many_batches() -> None:
+    rng = np.random.default_rng(19)
+    w = pack(rng.choice([-1, 1], (5, 3, 3, 7)))
+    prepared = PreparedConv(w, (4, 6), padding=(1, 2), padding_mode="ones")
+    for images in (1, 3, 0):
+        x = pack(rng.choice([-1, 1], (images, 4, 6, 7)))
+        np.testing.assert_array_equal(prepared(x), binary_conv2d(x, w, padding=(1, 2), padding_mode="ones"))
+    with pytest.raises(RefdesignError, match=r"inputs: found shape \(1, 4, 5, 7\), expected \(N, 4, 6, 7\)"):
+        prepared(pack(np.ones((1, 4, 5, 7))))
 
 
 @pytest.mark.parametrize("fan_in", [2**16 - 1, 2**16 + 3, 2**20])

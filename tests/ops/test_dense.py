@@ -25,6 +25,13 @@ def test_equals_integer_products(images: int, inputs: int, out: int, ties: bool,
     np.testing.assert_array_equal(found, np.reshape(expected, (images, out)))
 
 
+@pytest.mark.parametrize(("images", "inputs", "out"), [(1, 8190, 1030), (37, 1000, 2100), (70, 90, 600), (1500, 70, 3)])
+def test_products_of_many_blocks(images: int, inputs: int, out: int) -> None:
+    rng = np.random.default_rng(23)
+    x, w = rng.choice([-1, 1], (images, inputs)), rng.choice([-1, 1], (out, inputs))
+    np.testing.assert_array_equal(binary_dense(pack(x), pack(w)), x @ w.T)
+
+
 @pytest.mark.parametrize("inputs", [2**16 - 1, 2**16, 2**20 + 1])
 def test_large_fan_in_does_not_overflow(inputs: int) -> None:
     plus, minus = (pack_bool(np.full((1, inputs), bit)) for bit in (True, False))

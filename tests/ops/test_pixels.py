@@ -61,16 +61,23 @@ def test_real_sums_lie_within_the_bound_of_the_exact_ones(case: Geometry, seed: 
 
 def convolution_of_fractions(x: np.ndarray, w: np.ndarray, case: Geometry, grid: int) -> np.ndarray:
     """The loops of `tests.ops.loops` over big integers: constants are on the grid too."""
-    constant = {"ones": grid, "minus_ones": -grid}.get(case.mode, 0)
+    constant = {"ones": grid, "minus_ones": -grid}.get(case.keywords["padding_mode"], 0)
     height, width = case.extent
     n, size = x.shape[0], []
     for axis, extent in ((0, height), (1, width)):
-        reach = case.dilation[axis] * (case.kernel[axis] - 1)
-        size.append((extent + 2 * case.padding[axis] - reach - 1) // case.stride[axis] + 1)
+        reach = case.keywords["dilation"][axis] * (case.kernel[axis] - 1)
+        size.append((extent + 2 * case.keywords["padding"][axis] - reach - 1) // case.keywords["stride"][axis] + 1)
     result = np.zeros((n, size[0], size[1], case.out), dtype=object)
+    geometry = [case.keywords[name] for name in ("stride", "padding", "padding_mode", "dilation")]
     for image, i, j, o in np.ndindex(*result.shape):
         first = o // (case.out // case.groups) * case.depth
-        window = loops.taps(i, j, case.extent, case.kernel, case.stride, case.padding, case.mode, case.dilation)
+        window = loops.taps(
+            i,
+            j,
+            case.extent,
+            case.kernel,
+            *(case.keywords[name] for name in ("stride", "padding", "padding_mode", "dilation")),
+        )
         for ti, tj, row, column in window:
             for c in range(case.depth):
                 value = constant if row is None or column is None else x[image, row, column, first + c]
