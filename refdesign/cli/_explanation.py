@@ -69,14 +69,20 @@ def _ternary(network: Network, before: Layer) -> bool:
     return bool(network.thresholds()[before.name].ternary.any()) if folds else True
 
 
-def parameters(network: Network, why: Explanation) -> dict[str, float]:
+def parameters(network: Network, why: Explanation) -> dict[str, float | str]:
     """The batch norm's parameters of the bit's channel, by name; empty where there is no batch norm."""
     batch_norm: BatchNorm | None = getattr(network.layer(why.layer), "batch_norm", None)
     if batch_norm is None:
         return {}
     arrays = {name: getattr(batch_norm, name) for name in ("gamma", "beta", "mean", "variance", "alpha", "k", "c")}
-    found = {name: float(array[why.index[-1]]) for name, array in arrays.items() if array is not None}
-    return {**found, "epsilon": batch_norm.epsilon}
+    found: dict[str, float | str] = {
+        name: float(array[why.index[-1]]) for name, array in arrays.items() if array is not None
+    }
+    found["epsilon"] = batch_norm.epsilon
+    if batch_norm.affine is not None:
+        affine = batch_norm.affine
+        found["affine"] = f"({affine.numerator}*a + {affine.offsets[why.index[-1]]})/{affine.denominator}"
+    return found
 
 
 def to_dict(network: Network, why: Explanation) -> dict[str, Any]:
@@ -151,7 +157,7 @@ def show(console: Console, network: Network, why: Explanation, *, everything: bo
     made = common.table("", "", "", left=("",))
     made.show_header = False
     for name, value in parameters(network, why).items():
-        made.add_row(f"  {name}", "", f"{value:.9g}")
+        made.add_row(f"  {name}", "", value if isinstance(value, str) else f"{value:.9g}")
     made.add_row("  T", f"the kernel's row {row}, column {column}, slice {piece}", f"{why.threshold:.9g}")
     for step in why.steps:
         made.add_row(common.cell(f"  {step.name}"), common.cell(step.formula), _value(step))

@@ -21,12 +21,22 @@ _INK = "#1b1b1f"
 _ACCENT = "#a63d1e"
 
 
-def _figure(width: float, height: float) -> Figure:
-    """A figure without the global state of pyplot."""
+def check_installed() -> None:
+    """Refuse to draw without matplotlib, before anything is made.
+
+    Raises:
+        MissingExtra: matplotlib is not installed.
+    """
     try:
-        from matplotlib.figure import Figure
+        import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise missing_extra("plot", "matplotlib") from error
+
+
+def _figure(width: float, height: float) -> Figure:
+    """A figure without the global state of pyplot."""
+    from matplotlib.figure import Figure
+
     return Figure((width, height), dpi=150, facecolor="white")
 
 
@@ -52,7 +62,6 @@ def photograph(rows: Sequence[tuple[str, Sequence[Dithered]]], path: Path) -> No
         path: the PNG to write.
 
     Raises:
-        MissingExtra: matplotlib is not installed.
         RefdesignError: the file cannot be written.
     """
     columns = len(rows[0][1]) + 1
@@ -100,7 +109,6 @@ def feature_maps(
         path: the PNG to write.
 
     Raises:
-        MissingExtra: matplotlib is not installed.
         RefdesignError: the file cannot be written.
     """
     channels = min(bits.shape[2] for _, bits, _ in rows)

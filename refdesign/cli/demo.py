@@ -183,7 +183,7 @@ def _print_agreement(
                 str(images if path == "float" else naive_images),
                 f"{part.values:,}",
                 f"{part.differences:,}",
-                f"[red]first at {part.first}[/red]" if part.first else "[green]equal[/green]",
+                f"[red]first at {escape(part.first)}[/red]" if part.first else "[green]equal[/green]",
             )
     console.print(made)
 
@@ -209,6 +209,7 @@ def _draw(shown: list[Shown], image: NDArray[np.uint8], out: Path) -> list[Path]
     from refdesign.cli import _photograph as photograph
     from refdesign.cli import _pictures as pictures
 
+    pictures.check_installed()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
