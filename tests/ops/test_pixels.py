@@ -71,13 +71,7 @@ def convolution_of_fractions(x: np.ndarray, w: np.ndarray, case: Geometry, grid:
     geometry = [case.keywords[name] for name in ("stride", "padding", "padding_mode", "dilation")]
     for image, i, j, o in np.ndindex(*result.shape):
         first = o // (case.out // case.groups) * case.depth
-        window = loops.taps(
-            i,
-            j,
-            case.extent,
-            case.kernel,
-            *(case.keywords[name] for name in ("stride", "padding", "padding_mode", "dilation")),
-        )
+        window = loops.taps(i, j, (height, width), case.kernel, *geometry)
         for ti, tj, row, column in window:
             for c in range(case.depth):
                 value = constant if row is None or column is None else x[image, row, column, first + c]
