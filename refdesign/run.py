@@ -348,7 +348,8 @@ def iter_run(
         outputs: names as in `network.output_names`, or `"all"`.
         batch_size: images at a time; None chooses by memory (one at a time on the naive path).
         workers: processes that run batches side by side.
-        progress: called with (images done, images in all) after every batch.
+        progress: called with (images done, images in all) after every batch; on the naive path, which is slow,
+            with (output pixels done, output pixels in all), unless several processes run it.
 
     Yields:
         A dict from output name to array, in order of execution, for each batch in order.
@@ -376,6 +377,10 @@ def _iterate(
     progress: Progress | None,
 ) -> Iterator[Outputs]:
     batches = [images[start : start + size] for start in range(0, max(len(images), 1), size)]
+    if path == "naive" and workers == 1 and progress is not None:
+        for number, batch in enumerate(batches):
+            yield run_batch(network, batch, path, wanted, _part_of(progress, number * size, len(batch), len(images)))
+        return
     results = (
         (run_batch(network, batch, path, wanted) for batch in batches)
         if workers == 1
@@ -389,10 +394,30 @@ def _iterate(
             progress(done, len(images))
 
 
-def run_batch(network: NetworkData, images: NDArray[np.uint8], path: str, wanted: frozenset[str]) -> Outputs:
-    """One batch in this process; the arguments are those that `iter_run` has checked."""
+def _part_of(progress: Progress, before: int, size: int, images: int) -> Progress:
+    """A progress over one batch of `size` images as part of one over all, with `before` images done before it."""
+
+    def advance(done: int, total: int) -> None:
+        each = total // size
+        progress(before * each + done, images * each)
+
+    return advance
+
+
+def run_batch(
+    network: NetworkData,
+    images: NDArray[np.uint8],
+    path: str,
+    wanted: frozenset[str],
+    progress: Progress | None = None,
+) -> Outputs:
+    """One batch in this process; the arguments are those that `iter_run` has checked.
+
+    `progress` is the naive path's own: called with (output pixels done, output pixels in all).
+    """
     if path == "naive":
-        return naive.run(network, images, tuple(name for name in network.output_names if name in wanted))
+        names = tuple(name for name in network.output_names if name in wanted)
+        return naive.run(network, images, names, progress)
     return _Batch(network, _prepared(network, path), wanted).run(images)
 
 

@@ -122,7 +122,7 @@ def _agreement(entry: Shown, images: NDArray[np.uint8], naive_images: int) -> di
     found = {"float": agreement.compare(packed, entry.network.run(images, path="float", outputs="all"))}
     if naive_images:
         few = images[:naive_images]
-        with common.progress_bar(f"{entry.name}, naive") as advance:
+        with common.progress_bar(f"{entry.name}, naive path, slow") as advance:
             slow = entry.network.run(few, path="naive", outputs="all", progress=advance)
         found["naive"] = agreement.compare({name: array[:naive_images] for name, array in packed.items()}, slow)
     return found

@@ -75,7 +75,9 @@ def run(
     logits = []
     with ExitStack() as stack:
         writer = stack.enter_context(files.archive(save)) if save is not None else None
-        advance = stack.enter_context(common.progress_bar(f"{network.name}, {path}"))
+        advance = stack.enter_context(
+            common.progress_bar(f"{network.name}, {path} path{', slow' if path == 'naive' else ''}")
+        )
         for batch in network.iter_run(
             pixels,
             path=path,

@@ -248,3 +248,13 @@ def test_a_file_called_like_a_data_set_is_reached_by_its_path(
     assert json.loads(good("run", for_digits, "./digits", "--json"))["images"] == 1
     shutil.copy(for_digits, tmp_path / "digits-2d")
     assert json.loads(good("run", "./digits-2d", "./digits", "--json"))["network"] == "binarynet"
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 4])
+def test_the_slow_path_reports_its_progress_within_an_image(batch_size: int, model: Path, images: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    api.load(model).run(
+        np.load(images), path="naive", batch_size=batch_size, progress=lambda done, total: calls.append((done, total))
+    )
+    pixels = 9 * 7 + 9 * 7 + 4 * 3 + 1 + 1  # of the sums of five layers
+    assert calls == [(done, 4 * pixels) for done in range(1, 4 * pixels + 1)]
