@@ -22,6 +22,11 @@ def window_columns(padded: Words, windows: Windows, depth: int) -> Words:
 
     Returns:
         uint64, shape (K, N*H'*W'), in the order of `weight_columns`.
+
+    >>> windows = Windows.of((1, 3), (1, 2), stride=1, padding=0, padding_mode="zeros", dilation=1)
+    >>> window_columns(np.array([[[[1], [2], [3]]]], dtype=np.uint64), windows, 64)
+    array([[1, 2],
+           [2, 3]], dtype=uint64)
     """
     (down, right), (height, width) = windows.stride, windows.output
     image, row, column, word = padded.strides
@@ -40,7 +45,18 @@ def window_columns(padded: Words, windows: Windows, depth: int) -> Words:
 
 
 def weight_columns(words: Words, depth: int) -> Words:
-    """The weights (O, rows, columns, words) as columns: uint64, shape (K, O)."""
+    """The weights as columns, in the order of `window_columns`.
+
+    Args:
+        words: uint64, (O, rows, columns, words for `depth` channels).
+        depth: the channels that a tap's words hold.
+
+    Returns:
+        uint64, shape (K, O); K = rows*columns*words, or less where words are put together.
+
+    >>> [hex(word) for word in weight_columns(np.array([[[[0b101], [0b011]]]], dtype=np.uint64), 3).ravel()]
+    ['0x1d']
+    """
     out, rows, columns, per_tap = words.shape
     return _merge(np.ascontiguousarray(words.reshape(out, rows * columns, per_tap).transpose(1, 2, 0)), depth)
 

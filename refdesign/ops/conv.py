@@ -166,6 +166,10 @@ def outside_sums(windows: Windows, taps: NDArray[np.int64]) -> NDArray[np.int64]
 
     Returns:
         int64, (H', W', O); (1, 1, O) zeros where no tap lies outside or the mode has no constant.
+
+    >>> windows = Windows.of((1, 3), (1, 3), stride=1, padding=(0, 1), padding_mode="zeros", dilation=1)
+    >>> outside_sums(windows, np.array([[1, 10, 100]])).ravel()
+    array([  1,   0, 100])
     """
     inside = windows.inside(0)[:, np.newaxis, :, np.newaxis] & windows.inside(1)[:, np.newaxis]
     if inside.all():

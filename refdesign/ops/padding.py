@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdesign.bits import PackedBits, tail_mask
 from refdesign.errors import RefdesignError
 
 FILLS: dict[str, int] = {"zeros": 0, "ones": 1, "minus_ones": -1}
@@ -135,7 +134,13 @@ class Windows:
         return slice(start, start + (self.output[axis] - 1) * self.stride[axis] + 1, self.stride[axis])
 
     def inside(self, axis: int) -> NDArray[np.bool_]:
-        """Whether a tap of a window lies on the map: bool, shape (output, kernel) along this axis."""
+        """Whether a tap of a window lies on the map: bool, shape (output, kernel) along this axis.
+
+        >>> windows = Windows.of((2, 1), (3, 1), stride=1, padding=(1, 0), padding_mode="zeros", dilation=1)
+        >>> windows.inside(0)
+        array([[False,  True,  True],
+               [ True,  True, False]])
+        """
         on_map = self.source(axis) >= 0
         return np.stack([on_map[self.reach(axis, tap)] for tap in range(self.kernel[axis])], axis=1)
 
@@ -145,6 +150,10 @@ class Windows:
         Args:
             array: any dtype; the axes after the columns are carried along.
             fill: what stands where the mode has a constant; broadcast over the axes after the columns.
+
+        >>> windows = Windows.of((1, 2), (1, 3), stride=1, padding=(0, 1), padding_mode="edge", dilation=1)
+        >>> windows.pad(np.array([[[5, 7]]]), 0)
+        array([[[5, 5, 7, 7]]])
         """
         if self.padding == (0, 0):
             return array
@@ -157,22 +166,3 @@ class Windows:
         for edge in (np.s_[:, :top], np.s_[:, top + rows :], np.s_[:, :, :left], np.s_[:, :, left + columns :]):
             padded[edge] = fill
         return padded
-
-
-def pad_bits(x: PackedBits, windows: Windows) -> PackedBits:
-    """Pad a map of packed bits, (N, H, W, C). Under `"zeros"` the padded elements are 0 (see `PackedBits.nonzero`).
-
-    >>> from refdesign.bits import pack, unpack
-    >>> windows = Windows.of((1, 1), (3, 1), stride=1, padding=(1, 0), padding_mode="minus_ones", dilation=1)
-    >>> unpack(pad_bits(pack([[[[1, -1]]]]), windows))[0, :, 0].tolist()
-    [[-1, -1], [1, -1], [-1, -1]]
-    """
-    ones = tail_mask(x.length)
-    fill = FILLS.get(windows.padding_mode, 0)
-    words = windows.pad(x.words, ones if fill == 1 else 0)
-    nonzero = x.nonzero
-    if nonzero is None and fill == 0 and windows.padding_mode in FILLS and windows.padding != (0, 0):
-        nonzero = np.broadcast_to(ones, x.words.shape)
-    if nonzero is not None:
-        nonzero = windows.pad(nonzero, ones if fill else 0)
-    return PackedBits(words, x.length, nonzero)

@@ -274,23 +274,36 @@ def real_conv2d(
     x = p.astype(np.float32)
     x *= scale
     x += shift
-    padded = windows.pad(x.astype(np.float64), FILLS.get(padding_mode, 0))
+    v = np.empty((p.shape[0], *windows.output, w.shape[0]), dtype=np.float32)
+    bound = np.empty_like(v)
+    n, u = w.shape[1] * w.shape[2] * w.shape[3], 2.0**-24
+    for image in range(p.shape[0]):
+        padded = windows.pad(x[image : image + 1].astype(np.float64), FILLS.get(padding_mode, 0))[0]
+        total, magnitude = _sums_in_order(padded, w.astype(np.float64), windows, groups)
+        limit = (n * u / (1 - n * u) + 2 * n * 2.0**-53) * magnitude + u * np.abs(total) + (n + 1) * 2.0**-149
+        with np.errstate(over="ignore"):
+            v[image] = total
+            bound[image] = limit
+    if not (np.isfinite(v).all() and np.isfinite(bound).all()):
+        raise RefdesignError("real_conv2d, weights: a sum leaves the range of float32, expected finite sums")
+    return v, np.nextafter(bound, np.float32(np.inf))
+
+
+def _sums_in_order(
+    padded: NDArray[np.float64], w: NDArray[np.float64], windows: Windows, groups: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sums of products, and of their magnitudes, over rows, columns, channels: (rows, columns, I) to (H', W', O)."""
     out, rows, columns, depth = w.shape
     per_group = out // groups
-    shape = (p.shape[0], *windows.output, out)
-    total, magnitude = np.zeros(shape), np.zeros(shape)
-    taps = [(i, j, c) for i in range(rows) for j in range(columns) for c in range(depth)]
+    total, magnitude = np.zeros((*windows.output, out)), np.zeros((*windows.output, out))
     for group in range(groups):
-        channels = np.s_[..., group * per_group : (group + 1) * per_group]
-        for i, j, c in taps:
-            values = padded[:, windows.reach(0, i), windows.reach(1, j), group * depth + c, np.newaxis]
-            terms = values * w[channels[1], i, j, c].astype(np.float64)
-            total[channels] += terms
-            magnitude[channels] += np.abs(terms)
-    v = total.astype(np.float32)
-    n, u = rows * columns * depth, 2.0**-24
-    bound = (n * u / (1 - n * u) + 2 * n * 2.0**-53) * magnitude + u * np.abs(total) + (n + 1) * 2.0**-149
-    return v, np.nextafter(bound.astype(np.float32), np.float32(np.inf))
+        channels = slice(group * per_group, (group + 1) * per_group)
+        for i, j, c in np.ndindex(rows, columns, depth):
+            values = padded[windows.reach(0, i), windows.reach(1, j), group * depth + c, np.newaxis]
+            terms = values * w[channels, i, j, c]
+            total[..., channels] += terms
+            magnitude[..., channels] += np.abs(terms)
+    return total, magnitude
 
 
 def _check_shapes(name: str, p: NDArray[np.uint8], weights: tuple[int, ...], groups: int) -> None:

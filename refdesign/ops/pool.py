@@ -123,9 +123,7 @@ def average_pool2d(x: NDArray[np.float32], size: int | Pair) -> NDArray[np.float
     return total
 
 
-def _window_views(
-    name: str, a: NDArray[Number], size: int | Pair, stride: int | Pair | None
-) -> list[NDArray[Number]]:
+def _window_views(name: str, a: NDArray[Number], size: int | Pair, stride: int | Pair | None) -> list[NDArray[Number]]:
     """One view (N, H', W', C) for each position in a window, row by row."""
     rows, columns, down, right, height, width = _window_grid(name, a.shape, size, stride)
     return [

@@ -118,5 +118,7 @@ def test_refuses_what_does_not_fit() -> None:
         pixel_conv2d(p, w * 4_000_000)
     with pytest.raises(RefdesignError, match=r"scale: found float32 of shape \(2,\), expected float32 of shape \(3,\)"):
         real_conv2d(p, w.astype(np.float32), np.ones(2, np.float32), np.ones(3, np.float32))
+    with pytest.raises(RefdesignError, match="a sum leaves the range of float32"):
+        real_conv2d(p + 1, np.full((2, 3, 1, 3), 3e38, np.float32), np.ones(3, np.float32), np.ones(3, np.float32))
     with pytest.raises(RefdesignError, match="groups: found 2"):
         pixel_conv2d(p[..., :2], w[:1, ..., :1], groups=2)
