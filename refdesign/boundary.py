@@ -18,7 +18,7 @@ from refdesign.conventions import Conventions
 from refdesign.errors import RefdesignError
 from refdesign.ops.batch_norm import FLOAT32_INTEGERS, batch_norm, subtract_threshold
 from refdesign.ops.dither import phase_thresholds
-from refdesign.ops.exact import KERAS_ROUND_EXPONENT, SCALE, ExactBatchNorm, ExactChannel
+from refdesign.ops.exact import KERAS_ROUND_EXPONENT, SCALE, ExactBatchNorm, ExactChannel, affine_in_float64
 from refdesign.ops.sign import KERAS_ROUND_BOUNDARY
 from refdesign.parameters import BatchNorm, Float32Array, ThresholdKernel
 
@@ -26,7 +26,7 @@ Int64Array = NDArray[np.int64]
 DomainLike = tuple[int | Int64Array, int | Int64Array, int]
 
 _UNIT = 2.0**-53
-_ROUNDINGS = 16.0  # at most nine roundings lie between the parameters and the estimate of the boundary
+_ROUNDINGS = 16.0  # at most thirteen roundings lie between the parameters and the estimate of the boundary
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,8 +261,12 @@ def _exact_boundaries(
         beta = bn.beta.astype(np.float64)
         root = np.sqrt(bn.variance.astype(np.float64) + bn.epsilon)
         centre = bn.mean.astype(np.float64) / alpha
-        place = (centre - ((beta - threshold) - rule) * root / scale - domain.low) / domain.step
-        size = np.abs(centre) + (np.abs(beta) + np.abs(threshold) + rule) * root / np.abs(scale) + np.abs(domain.low)
+        boundary = centre - ((beta - threshold) - rule) * root / scale
+        size = np.abs(centre) + (np.abs(beta) + np.abs(threshold) + rule) * root / np.abs(scale)
+        if bn.affine is not None:
+            factor, shift = affine_in_float64(bn.affine)
+            boundary, size = (boundary - shift) / factor, (size + np.abs(shift)) / factor
+        place, size = (boundary - domain.low) / domain.step, size + np.abs(domain.low)
         bound = _ROUNDINGS * _UNIT * size / domain.step
         before = np.ceil(np.clip(place - bound, 0, counts))
         behind = np.floor(np.clip(place + bound, -1, counts - 1)) + 1

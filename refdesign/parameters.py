@@ -20,9 +20,7 @@ def _float32_vector(field: str, value: ArrayLike, channels: int | None) -> Float
             f"batch norm, {field}: found {array.dtype} of shape {array.shape}, expected float32 per channel"
         )
     if channels is not None and array.shape != (channels,):
-        raise RefdesignError(
-            f"batch norm, {field}: found {array.shape[0]} channels, expected {channels} as in gamma"
-        )
+        raise RefdesignError(f"batch norm, {field}: found {array.shape[0]} channels, expected {channels} as in gamma")
     with np.errstate(over="ignore"):
         rounded = array.astype(np.float32)
     wrong = np.flatnonzero(~np.isfinite(rounded))
@@ -40,6 +38,43 @@ def _float32_vector(field: str, value: ArrayLike, channels: int | None) -> Float
     return rounded
 
 
+AFFINE_LIMIT = 2**255
+"""Integers of a `RationalAffine` are smaller: float64 holds their quotients, times any float32 parameters."""
+
+
+@dataclass(frozen=True)
+class RationalAffine:
+    """An exact map of accumulators into a batch norm: x = (numerator*a + offsets[c])/denominator.
+
+    It carries the normalisation of pixels, which float32 parameters could only approximate;
+    `refdesign.network.normalise_pixels` makes it.
+
+    Attributes:
+        numerator, denominator: positive integers below 2**255.
+        offsets: one integer per channel, below 2**255 in size.
+
+    Raises:
+        RefdesignError: anything else.
+
+    >>> RationalAffine(2, (-255, 0), 510).offsets
+    (-255, 0)
+    """
+
+    numerator: int
+    offsets: tuple[int, ...]
+    denominator: int
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "offsets", tuple(self.offsets))
+        for field, value, least, expected in (
+            ("numerator", self.numerator, 1, "from 1 to below"),
+            ("denominator", self.denominator, 1, "from 1 to below"),
+            *((f"offsets, channel {c}", o, 1 - AFFINE_LIMIT, "smaller than") for c, o in enumerate(self.offsets)),
+        ):
+            if type(value) is not int or not least <= value < AFFINE_LIMIT:
+                raise RefdesignError(f"affine, {field}: found {value!r}, expected an integer {expected} 2**255")
+
+
 @dataclass(frozen=True, eq=False)
 class BatchNorm:
     """Batch norm in inference, per channel: y = gamma*(alpha*a - mean)/sqrt(variance + epsilon) + beta.
@@ -53,10 +88,12 @@ class BatchNorm:
         epsilon: added to the variance; rounded to float32 first, as every framework does.
         alpha: an optional scale of the accumulator (a per-channel weight scale).
         k, c: optional, y = k*v + c with v = alpha*a.
+        affine: an optional exact map that stands before all this, in place of a; only `"real"` arithmetic takes
+            it, float programs refuse it.
 
     Raises:
         RefdesignError: non-finite values, values that float32 does not hold, unequal numbers of channels,
-            variance + epsilon not positive, or c without k.
+            variance + epsilon not positive, c without k, or an affine map beside k.
 
     >>> bn = BatchNorm([1.0], [0.0], [0.5], [1.0], 1e-5)
     >>> bn.channels, bn.gamma.dtype
@@ -75,6 +112,7 @@ expected a positive sum
     alpha: Float32Array | None = None
     k: Float32Array | None = None
     c: Float32Array | None = None
+    affine: RationalAffine | None = None
 
     def __post_init__(self) -> None:
         gamma = _float32_vector("gamma", self.gamma, None)
@@ -83,7 +121,8 @@ expected a positive sum
             value = getattr(self, field)
             if value is not None:
                 object.__setattr__(self, field, _float32_vector(field, value, gamma.size))
-        epsilon = float(np.float32(self.epsilon))
+        with np.errstate(over="ignore"):
+            epsilon = float(np.float32(self.epsilon))
         if not np.isfinite(epsilon):
             raise RefdesignError(f"batch norm, epsilon: found {self.epsilon}, expected a finite number")
         object.__setattr__(self, "epsilon", epsilon)
@@ -95,6 +134,13 @@ expected a positive sum
             )
         if self.c is not None and self.k is None:
             raise RefdesignError("batch norm, c: found c without k, expected both or k alone")
+        if self.affine is not None:
+            if len(self.affine.offsets) != gamma.size:
+                raise RefdesignError(
+                    f"batch norm, affine: found {len(self.affine.offsets)} offsets, expected {gamma.size} as in gamma"
+                )
+            if self.k is not None:
+                raise RefdesignError("batch norm, affine: found k beside it, which only float programs take")
 
     @property
     def channels(self) -> int:

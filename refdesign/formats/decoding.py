@@ -20,7 +20,7 @@ from refdesign.bits import PackedBits, pack_bool
 from refdesign.conventions import Conventions
 from refdesign.errors import RefdesignError
 from refdesign.network import LAYER_KINDS, Layer, MaxPool, NetworkData, Shortcut
-from refdesign.parameters import BatchNorm, ThresholdKernel
+from refdesign.parameters import AFFINE_LIMIT, BatchNorm, RationalAffine, ThresholdKernel
 
 MAX_EXTENT = 65_535
 """Sizes, strides and paddings in a file are at most this."""
@@ -292,6 +292,12 @@ FIELDS: dict[type[Any], dict[str, Check]] = {
         "alpha": _optional(_PER_CHANNEL),
         "k": _optional(_PER_CHANNEL),
         "c": _optional(_PER_CHANNEL),
+        "affine": _optional(_structure(RationalAffine)),
+    },
+    RationalAffine: {
+        "numerator": _integer(1, AFFINE_LIMIT - 1),
+        "offsets": _tuple_of(_integer(1 - AFFINE_LIMIT, AFFINE_LIMIT - 1)),
+        "denominator": _integer(1, AFFINE_LIMIT - 1),
     },
     ThresholdKernel: {
         "values": _array(3, "float32"),

@@ -55,7 +55,7 @@ def channel_constants(batch_norm: BatchNorm, channel: int, arithmetic: str, wher
         where: the layer's name for error messages.
 
     Raises:
-        RefdesignError: keras arithmetic without k, or k or c beyond float32.
+        RefdesignError: keras arithmetic without k, k or c beyond float32, or an exact map under a float program.
 
     >>> bn = BatchNorm([3.0], [1.0], [2.0], [3.0], 1.0)
     >>> constants = channel_constants(bn, 0, "torch", "conv1")
@@ -89,11 +89,21 @@ def channel_constants(batch_norm: BatchNorm, channel: int, arithmetic: str, wher
                     f"layer {where!r}, batch_norm, {name}: found {value} in channel {channel}, "
                     "expected a scale and shift that float32 holds"
                 )
+    exact_alpha, exact_mean = Fraction(alpha), Fraction(mean)
+    if batch_norm.affine is not None:
+        if arithmetic != "real":
+            raise RefdesignError(
+                f"layer {where!r}, batch_norm, affine: found an exact map of the accumulators under {arithmetic!r}, "
+                "expected arithmetic 'real'"
+            )
+        # alpha*x - mean with x = scale*a + shift
+        exact_mean -= exact_alpha * Fraction(batch_norm.affine.offsets[channel], batch_norm.affine.denominator)
+        exact_alpha *= Fraction(batch_norm.affine.numerator, batch_norm.affine.denominator)
     return ChannelConstants(
         gamma=Fraction(gamma),
         beta=Fraction(beta),
-        mean=Fraction(mean),
-        alpha=Fraction(alpha),
+        mean=exact_mean,
+        alpha=exact_alpha,
         scales=batch_norm.alpha is not None,
         square=Fraction(variance) + Fraction(batch_norm.epsilon),
         deviation=deviation,

@@ -197,7 +197,14 @@ def check_batch_norm_input(a: Values, bn: BatchNorm, arithmetic: str) -> None:
     if arithmetic not in ARITHMETICS:
         raise RefdesignError(f"batch norm, arithmetic: found {arithmetic!r}, expected one of {', '.join(ARITHMETICS)}")
     check_values(a, bn)
-    if arithmetic == "real" or a.dtype != np.int32 or not a.size:
+    if arithmetic == "real":
+        return
+    if bn.affine is not None:
+        raise RefdesignError(
+            f"batch norm, affine: found an exact map of the accumulators (a normalisation of pixels) under arithmetic "
+            f"{arithmetic!r}, expected 'real': a float program rounds the pixels themselves"
+        )
+    if a.dtype != np.int32 or not a.size:
         return
     low, high = int(a.min()), int(a.max())
     if max(-low, high) > FLOAT32_INTEGERS:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from refdesign.conventions import Conventions
 from refdesign.errors import RefdesignError
 from refdesign.ops.dither import thresholds_over
-from refdesign.parameters import NO_DITHER, BatchNorm, Float32Array, ThresholdKernel
+from refdesign.parameters import NO_DITHER, BatchNorm, Float32Array, RationalAffine, ThresholdKernel
 
 SCALE = 149
 """Every float32 is an integer times 2**-SCALE."""
@@ -29,7 +29,7 @@ KERAS_ROUND_EXPONENT = -24
 """The rule keras_round compares z with 2**-24."""
 
 _UNIT = 2.0**-53
-# Each of P, Q, sqrt(V) and their sum or quotient takes at most five roundings; 16 leaves room for the bound's own.
+# From the parameters to P/sqrt(V) + Q no term takes more than eleven roundings; 16 leaves room for the bound's own.
 _ROUNDINGS = 16.0
 
 Float64Array = NDArray[np.float64]
@@ -51,9 +51,11 @@ class ExactChannel:
     """z = (P + Q*sqrt(V))/sqrt(V) of one channel and threshold, in integers: all parameters times 2**149.
 
     Attributes:
-        gamma, alpha, mean: as in the batch norm, times 2**149.
-        offset: beta - s*T (less 2**-24 where the rule is keras_round), times 2**447.
+        gamma, alpha, mean: as in the batch norm, times 2**149; alpha and mean with the affine map in them, times
+            its denominator.
+        offset: beta - s*T (less 2**-24 where the rule is keras_round), times 2**447 and the denominator.
         variance: variance + epsilon, times 2**149.
+        denominator: of the affine map; 1 without one.
     """
 
     gamma: int
@@ -61,9 +63,10 @@ class ExactChannel:
     mean: int
     offset: int
     variance: int
+    denominator: int = 1
 
     def numerator(self, a: int) -> int:
-        """P times 2**447 at the value a (given times 2**149)."""
+        """P times 2**447 and the denominator, at the value a (given times 2**149)."""
         return self.gamma * (self.alpha * a - (self.mean << SCALE))
 
     def sign(self, a: int) -> int:
@@ -91,7 +94,9 @@ class ExactChannel:
         exact = quotient * quotient * root_of == square
         if p < 0:
             quotient = -quotient - (not exact)
-        return quotient + (self.offset << more), exact
+        # A floor of a floor: dividing by an integer does not see what the root's floor cut off.
+        floor, rest = divmod(quotient + (self.offset << more), self.denominator)
+        return floor, exact and rest == 0
 
     def rounded(self, a: int) -> float:
         """z correctly rounded to float32 (ties to even; infinite on overflow), at the value a (times 2**149).
@@ -157,6 +162,13 @@ class ExactBatchNorm:
         self._beta = scaled_integers(bn.beta)
         epsilon = int(ldexp(bn.epsilon, SCALE))
         self._variance = [value + epsilon for value in scaled_integers(bn.variance)]
+        self._denominator = 1
+        if bn.affine is not None:
+            # alpha*(n*a + o)/d - mean = ((alpha*n)*a - (mean*d - alpha*o))/d
+            self._denominator = bn.affine.denominator
+            moved = zip(self._mean, self._alpha, bn.affine.offsets, strict=True)
+            self._mean = [mean * self._denominator - alpha * offset for mean, alpha, offset in moved]
+            self._alpha = [alpha * bn.affine.numerator for alpha in self._alpha]
         self._by_gamma = threshold_scale == "gamma"
         self._boundary = 1 << (2 * SCALE + KERAS_ROUND_EXPONENT) if keras_round else 0
 
@@ -166,7 +178,12 @@ class ExactBatchNorm:
         scale = self._gamma[channel] if self._by_gamma else 1 << SCALE
         offset = (self._beta[channel] << SCALE) - scale * cell - self._boundary
         return ExactChannel(
-            self._gamma[channel], self._alpha[channel], self._mean[channel], offset << SCALE, self._variance[channel]
+            self._gamma[channel],
+            self._alpha[channel],
+            self._mean[channel],
+            (offset << SCALE) * self._denominator,
+            self._variance[channel],
+            self._denominator,
         )
 
 
@@ -237,13 +254,26 @@ def check_values(a: Values, bn: BatchNorm) -> None:
     """Refuse what a batch norm cannot take.
 
     Raises:
-        RefdesignError: neither int32 nor float32, or the last axis does not hold the batch norm's channels.
+        RefdesignError: neither int32 nor finite float32, or the last axis does not hold the batch norm's channels.
     """
     if not isinstance(a, np.ndarray) or a.dtype not in (np.dtype(np.int32), np.dtype(np.float32)):
         found = getattr(a, "dtype", type(a).__name__)
         raise RefdesignError(f"batch norm: found {found}, expected int32 accumulators or float32")
     if a.ndim == 0 or a.shape[-1] != bn.channels:
         raise RefdesignError(f"batch norm: found shape {a.shape}, expected {bn.channels} channels, last")
+    if a.dtype == np.float32 and not np.isfinite(a).all():
+        index = tuple(int(i) for i in np.argwhere(~np.isfinite(a))[0])
+        raise RefdesignError(f"batch norm: found {a[index]} at index {index}, expected finite numbers")
+
+
+def affine_in_float64(affine: RationalAffine) -> tuple[float, Float64Array]:
+    """The scale and the shifts (C,) of an exact map, each rounded to float64 once.
+
+    >>> affine_in_float64(RationalAffine(2, (-255,), 510))
+    (0.00392156862745098, array([-0.5]))
+    """
+    shifts = [float(Fraction(offset, affine.denominator)) for offset in affine.offsets]
+    return float(Fraction(affine.numerator, affine.denominator)), np.array(shifts)
 
 
 def _terms(
@@ -266,9 +296,13 @@ def _terms(
         threshold = threshold * gamma
     boundary = 2.0**KERAS_ROUND_EXPONENT if keras_round else 0.0
     product = array.astype(np.float64) * alpha
+    extent = np.abs(product)
+    if bn.affine is not None:
+        scale, shift = affine_in_float64(bn.affine)
+        product, extent = product * scale + alpha * shift, extent * scale + np.abs(alpha * shift)
     p = gamma * (product - mean)
     q = (beta - threshold) - boundary
-    size = np.abs(gamma) * (np.abs(product) + np.abs(mean)) / root + (np.abs(beta) + np.abs(threshold) + boundary)
+    size = np.abs(gamma) * (extent + np.abs(mean)) / root + (np.abs(beta) + np.abs(threshold) + boundary)
     return p, q, root, _ROUNDINGS * _UNIT * size
 
 

@@ -24,7 +24,7 @@ from refdesign.network import (
     RealDense,
     Shortcut,
 )
-from refdesign.parameters import BatchNorm, ThresholdKernel
+from refdesign.parameters import BatchNorm, RationalAffine, ThresholdKernel
 from refdesign.verify.strategies import networks
 
 
@@ -56,7 +56,8 @@ def binary_network() -> NetworkData:
         kernel=ThresholdKernel(_real(rng, 3, 2, 11)),
     )  # fmt: skip
     # A map of 9 x 10: 9 x 13 after the first, 4 x 9 and pooled 2 x 4 after the second layer.
-    third = BinaryDense(name="third", weights=_bits(rng, 5, 2 * 4 * 66), batch_norm=_batch_norm(rng, 5))
+    affine = RationalAffine(2, (-255, 2**200, 0, 1 - 2**255, 7), 510)
+    third = BinaryDense(name="third", weights=_bits(rng, 5, 2 * 4 * 66), batch_norm=_batch_norm(rng, 5, affine=affine))
     last = BinaryDense(name="last", weights=_bits(rng, 7, 5))
     return NetworkData(
         name="binary", input_shape=(9, 10, 4), layers=(first, second, third, last), conventions=LARQ,

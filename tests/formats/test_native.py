@@ -84,7 +84,8 @@ def test_the_examples_have_every_field_of_every_class() -> None:
     seen: set[tuple[type, str]] = set()
     for network in examples():
         for layer in network.layers:
-            for part in [layer, *(getattr(layer, item.name) for item in fields(layer))]:
+            parts = [getattr(layer, item.name) for item in fields(layer)]
+            for part in [layer, *parts, *(getattr(part, "affine", None) for part in parts)]:
                 if type(part) in FIELDS:
                     changed = [f.name for f in fields(part) if repr(getattr(part, f.name)) != repr(f.default)]
                     seen |= {(type(part), name) for name in changed}
