@@ -23,11 +23,11 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib import metadata
 from typing import Any, NoReturn
 
 import click
 
+from refdesign import __version__
 from refdesign.errors import RefdesignError
 
 COMMANDS: dict[str, str] = {
@@ -161,11 +161,7 @@ def _print_anything() -> None:
 
 def _version(ctx: click.Context, parameter: click.Parameter, asked: bool) -> None:
     if asked:
-        try:
-            version = metadata.version("refdesign")
-        except metadata.PackageNotFoundError:
-            version = "(run from its sources, not installed)"
-        click.echo(f"refdesign {version}")
+        click.echo(f"refdesign {__version__}")
         ctx.exit()
 
 

@@ -59,7 +59,7 @@ def test_the_help_imports_no_command() -> None:
 
 
 def test_version() -> None:
-    assert good("--version").startswith("refdesign ")
+    assert good("--version") == f"refdesign {refdesign.__version__}\n"
 
 
 @pytest.mark.parametrize(
