@@ -153,7 +153,11 @@ def _broken_pipe() -> int:
 
 
 def _print_anything() -> None:
-    # A name that the terminal's encoding does not have is printed as a question mark.
+    # A closed stream swallows what is printed; a name that the terminal's encoding does not have becomes "?".
+    if sys.stdout is None:
+        sys.stdout = io.StringIO()
+    if sys.stderr is None:
+        sys.stderr = io.StringIO()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

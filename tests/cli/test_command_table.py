@@ -197,3 +197,12 @@ def test_an_interrupt_is_quiet_and_leaves_nothing(workers: int, model: Path, tmp
 def test_an_unknown_command_is_not_imported() -> None:
     assert cli.get_command(click.Context(cli), "_common") is None
     assert call("_common").exit_code == 2
+
+
+@pytest.mark.skipif(os.name == "nt", reason="descriptors as in POSIX")
+@pytest.mark.parametrize(("redirection", "status"), [(">&-", 0), ("2>&-", 0), (">&- 2>&-", 0), (">/dev/full", 2)])
+def test_a_closed_or_full_stdout(redirection: str, status: int, model: Path) -> None:
+    line = f"'{sys.executable}' -m refdesign info '{model}' {redirection}"
+    done = subprocess.run(["sh", "-c", line], cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert done.stderr == ("" if status == 0 else "refdesign: No space left on device\n")
