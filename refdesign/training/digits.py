@@ -154,6 +154,8 @@ def run_one(activation: str, seed: int, recipe: Recipe, folder: Path, done: Any 
         checkpoint=checkpoint,
         progress=progress,
     )
+    if done is not None:  # nothing was left to report in a run that was complete already
+        done[activation, seed] = recipe.epochs
     network = to_network(trained.model, name=ACTIVATIONS[activation].network, input_shape=INPUT_SHAPE)
     compared, differing = compare(trained.model, network, test)
     if differing:

@@ -95,7 +95,7 @@ def _product(
 
 
 def _batch_norm(layer: Stage, parameters: BatchNorm) -> nn.BatchNorm1d | nn.BatchNorm2d:
-    for field in ("alpha", "k", "c"):
+    for field in ("alpha", "k", "c", "affine"):
         if getattr(parameters, field) is not None:
             raise RefdesignError(
                 f"from_network, layer {layer.name!r}, batch_norm: found {field}, which PyTorch's has not"
