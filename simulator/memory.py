@@ -92,6 +92,24 @@ def fold_lanes(bits: NDArray[np.bool_], simd: int) -> NDArray[np.uint64]:
     return pack_bool(bits.reshape(*bits.shape[:-1], -1, simd)).words
 
 
+def weight_bits(stage: StageSchedule, memory: StageMemory) -> NDArray[np.bool_]:
+    """The weights that a memory holds, +1 as True: bool (O, K, C), C channels of one group; the inverse of `contents`.
+
+    >>> from refdesign.models import binarynet
+    >>> from simulator.schedule import fit, schedule
+    >>> network = binarynet(input_shape=(8, 8, 1), width=1 / 16)
+    >>> weight_bits(schedule(network, fit(network))[1], contents(schedule(network, fit(network))[1])).shape
+    (8, 9, 8)
+    """
+    simd, words = stage.config.simd, memory.weights.shape[-1]
+    nf, pe = np.nonzero(stage.channels >= 0)
+    order = np.argsort(stage.channels[nf, pe])
+    banks = memory.weights.reshape(stage.config.pe, stage.channel_folds, stage.taps, stage.input_folds, words)
+    octets = np.ascontiguousarray(banks[pe[order], nf[order]]).astype("<u8").view(np.uint8)
+    lanes = np.unpackbits(octets, axis=-1, count=simd, bitorder="little").view(np.bool_)
+    return lanes.reshape(len(order), stage.taps, -1)[..., : stage.inputs]
+
+
 def _weight_bits(stage: StageSchedule) -> NDArray[np.bool_]:
     """Bool (O, K, C): the layer's weights, +1 as True."""
     weights: PackedBits = getattr(stage.layer, "weights")  # noqa: B009 - every scheduled layer has packed weights

@@ -181,6 +181,17 @@ class StageSchedule:
         return both.ravel()
 
     @cached_property
+    def alone(self) -> NDArray[np.bool_]:
+        """Whether a window's pixel does not meet the pool's memory: begins a pool's window, or is dropped: (H'*W',)."""
+        rows, columns = (np.arange(extent) for extent in self.output_map)
+        down, right = self.pool
+        height, width = self.pooled_map
+        dropped = (rows // down >= height)[:, np.newaxis] | (columns // right >= width)
+        begins = (rows % down == 0)[:, np.newaxis] & (columns % right == 0)
+        either: NDArray[np.bool_] = dropped | begins
+        return either.ravel()
+
+    @cached_property
     def phase(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The thresholds' phase row and phase column of every window: int64 (H'*W',) each."""
         rows, columns = (
@@ -191,8 +202,8 @@ class StageSchedule:
 
     @cached_property
     def needed(self) -> NDArray[np.int64]:
-        """Pixels of the image that must be written before a window can be read: int64 (H'*W',), ascending."""
-        return np.maximum.accumulate(self.source.max(axis=1) + 1)
+        """Pixels of the image, at least 1, that must be written before a window can be read: int64 (H'*W',), rising."""
+        return np.maximum.accumulate(np.maximum(self.source.max(axis=1) + 1, 1))
 
     @cached_property
     def oldest_row(self) -> NDArray[np.int64]:

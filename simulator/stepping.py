@@ -32,7 +32,8 @@ class Stepped:
     """What a run of the plain model gives.
 
     Attributes:
-        cycles: clock cycles until the sink has taken the last word.
+        cycles: clock cycles until the sink has taken the last word and every stage is done with its last window
+            (which the pool may have cut off).
         causes: by layer, cycles by cause: compute, fill, starved, blocked, drain.
         occupancy: by FIFO (the layer that it feeds, then "output"), its count at the start of every cycle.
         finished: cycles after which the sink had the last word of every image.
@@ -115,7 +116,10 @@ def step(
     result.occupancy = {name: [] for name in [*(stage.name for stage in stages), "output"]}
     fifos = [*(model.fifo for model in models), output]
     sent = 0
-    while len(result.words) < len(images) * words_per_image:
+    computing = {stage.name: len(images) * stage.cycles for stage in stages}
+    while len(result.words) < len(images) * words_per_image or any(
+        model.fired < computing[model.stage.name] for model in models
+    ):
         if result.cycles == most_cycles:
             raise RefdesignError(f"accelerator {accelerator.name!r}: not done after {most_cycles} cycles")
         for name, fifo in zip(result.occupancy, fifos, strict=True):
@@ -138,7 +142,7 @@ def step(
             word = model.fifo.head[0] if take else None
             model.window.clock(write=word, read=wires.takes)
             model.mvtu.clock(wires)
-            model.count_cause(wires, len(images) * model.stage.cycles)
+            model.count_cause(wires, computing[model.stage.name])
             result.signals[model.stage.name].append(wires)
         for fifo, word_in, pop in zip(fifos, pushes, [*takes, sink], strict=True):
             fifo.clock(push=word_in, pop=pop)

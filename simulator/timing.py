@@ -91,7 +91,7 @@ class RunTimes:
     """The times of a whole run.
 
     Attributes:
-        cycles: until the sink has taken the last word.
+        cycles: until the sink has taken the last word and every stage is done with its last window.
         stages: by layer name.
         fifos: by the layer that a FIFO feeds, then `"output"`.
         finished: int64 (N,), cycles after which the sink had the last word of every image.
@@ -173,6 +173,7 @@ class _Run:
 
     def __init__(self) -> None:
         self.starts: list[int] = []
+        self.end = 0
         self.blocked = 0
         self.starved = 0
 
@@ -207,7 +208,7 @@ def run_times(
     output.settle()
     for flow in flows:
         flow.settle()
-    cycles = output.pops[-1] + 1
+    cycles = max(output.pops[-1], *(run.end for run in runs)) + 1
     names = [*(stage.name for stage in stages), "output"]
     return RunTimes(
         cycles=cycles,
@@ -318,3 +319,4 @@ def _mvtu(stage: StageSchedule, flow: _Flow, words: int, run: _Run, behind: _Flo
                 pushes.append(last)
                 if fold == last_group:
                     taken.append(last)
+    run.end = last

@@ -26,9 +26,9 @@ be popped in t + 1, a slot that is popped in t can be filled in t + 1 (depth 1 m
 **SWU**: a line buffer of R rows, row r (counted on over the images) in line r mod R. in_ready = (row of the next
 write - oldest row that this or a later window reads < R), a window's rows being free in the cycle after its last
 word was taken; a pixel can be read in the cycle after its last word was written. out_valid = (all pixels that this
-window needs are written); all three are functions of registers alone. It leaves, for every window, the words of
-(group, tap, cf, plane), each with `word_valid` = 0 where the tap lies in zero padding (the word is 0 then), and other
-paddings as the pixels that they show.
+and all earlier windows of the image need are written, and the image's first one is); both are functions of registers
+alone. It leaves, for every window, the words of (group, tap, cf, plane), each with `word_valid` = 0 where the tap lies
+in zero padding (the word is 0 then), and other paddings as the pixels that they show.
 
 **MVTU**: operands of the first channel fold of a group (nf % NG == 0) come from the stream and are kept; the group's
 other folds read them again. In one cycle, without any pipeline register:
