@@ -110,6 +110,10 @@ def _layer(value: Value) -> Layer:
     if not isinstance(data.get("name"), str):
         raise value.at("name", data.get("name")).error("text")
     named = Value(data, ("layer", data["name"]), value.tensors)
+    try:
+        data["name"].encode()
+    except UnicodeEncodeError as error:
+        raise named.at("name", data["name"]).error("Unicode text") from error
     kind = data.get("kind")
     if not isinstance(kind, str) or kind not in LAYER_KINDS:
         raise named.at("kind", kind).error(f"one of {', '.join(LAYER_KINDS)}")

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import reprlib
 import stat
@@ -235,7 +236,7 @@ def _only(found: Mapping[str, Any], expected: set[str], where: str) -> None:
 def _json(data: bytes, where: str) -> Any:
     """Strict JSON: no repeated names, no NaN or infinity."""
     try:
-        return json.loads(data, object_pairs_hook=_object, parse_constant=_refuse_constant)
+        return json.loads(data, object_pairs_hook=_object, parse_constant=_refuse_constant, parse_float=_finite)
     except RefdesignError as error:
         raise RefdesignError(f"{where}: {error}") from error
     except (ValueError, RecursionError) as error:
@@ -248,6 +249,13 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(result) != len(pairs):
         raise RefdesignError("found a name twice in one object, expected each once")
     return result
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise RefdesignError(f"found {text}, expected finite numbers")
+    return value
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -304,11 +303,7 @@ def positive_scale(weights: PackedBits, batch_norm: BatchNorm) -> tuple[PackedBi
     if alpha is None or alpha.size != weights.shape[0] or not (alpha < 0).any():
         return weights, batch_norm
     signs = np.where(alpha < 0, -1, 1).reshape(-1, *(1,) * (len(weights.shape) - 1))
-    changed: dict[str, Any] = {name: getattr(batch_norm, name) for name in ("gamma", "beta", "mean", "variance")}
-    flipped = pack(unpack(weights) * signs)
-    return flipped, BatchNorm(
-        **changed, epsilon=batch_norm.epsilon, alpha=np.abs(alpha), k=batch_norm.k, c=batch_norm.c
-    )
+    return pack(unpack(weights) * signs), replace(batch_norm, alpha=np.abs(alpha))
 
 
 def _bits(name: str, weights: PackedBits | ArrayLike) -> PackedBits:

@@ -8,6 +8,7 @@ the mean threshold of the dither, so that about half of all bits are +1.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,13 +101,4 @@ def with_keras_constants(batch_norm: BatchNorm) -> BatchNorm:
     root = np.sqrt(batch_norm.variance.astype(np.float64) + batch_norm.epsilon)
     k = (batch_norm.gamma / root).astype(np.float32)
     c = batch_norm.beta - batch_norm.mean * k
-    return BatchNorm(
-        batch_norm.gamma,
-        batch_norm.beta,
-        batch_norm.mean,
-        batch_norm.variance,
-        batch_norm.epsilon,
-        batch_norm.alpha,
-        k,
-        c,
-    )
+    return replace(batch_norm, k=k, c=c)

@@ -241,6 +241,8 @@ def test_a_name_twice_and_nan_are_refused(file: Path) -> None:
     refused(file, "found a name twice")
     safetensors.numpy.save_file(tensors, file, {"refdesign": text.replace('"multiplier": 2', '"multiplier": NaN')})
     refused(file, "found NaN, expected finite numbers")
+    safetensors.numpy.save_file(tensors, file, {"refdesign": text.replace('"multiplier": 2', '"multiplier": 1e999')})
+    refused(file, "found 1e999, expected finite numbers")
     safetensors.numpy.save_file(tensors, file, {"refdesign": "[" * 100_000})
     refused(file, "nested too deeply")
     safetensors.numpy.save_file(tensors, file, {"refdesign": "9" * 10_000})
@@ -256,6 +258,7 @@ EDITS: list[tuple[Any, tuple[str, ...]]] = [
     (lambda n: n["conventions"].update(sign_at_zero=2), ("conventions, sign_at_zero: found 2",)),
     (lambda n: n.update(layers={}), ("layers: found {}, expected a list",)),
     (lambda n: n["layers"][0].pop("name"), ("layers, 0, name: found None, expected text",)),
+    (lambda n: n["layers"][1].update(name="\ud800"), ("layer '\\ud800', name: found '\\ud800', expected Unicode",)),
     (lambda n: n["layers"][1].update(kind="conv3d"), ("layer 'second', kind: found 'conv3d', expected one of",)),
     (lambda n: n["layers"][1].update(bias=1), ("layer 'second': unknown field 'bias'",)),
     (lambda n: n["layers"][1].pop("groups"), ("layer 'second': field 'groups' is missing",)),

@@ -1,0 +1,170 @@
+"""What users hand in wrongly: one clear line that names the field, what was found and what was expected.
+
+Files have their own tests in `tests/formats` and `tests/datasets`; here are arrays and parameters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import refdesign
+from refdesign import BatchNorm, PackedBits, RefdesignError, ThresholdKernel, models, pack
+from refdesign.network import BinaryConv2d, BinaryDense, MaxPool, NetworkData, PixelConv2d
+
+ONE = np.ones(3, np.float32)
+NAN = np.array([1, np.nan, 1], np.float32)
+INFINITE = np.array([1, 1, -np.inf], np.float32)
+
+
+def bits(*shape: int) -> PackedBits:
+    return pack(np.ones(shape, np.int8))
+
+
+def network(*layers: Any, shape: tuple[int, int, int] = (5, 7, 2)) -> NetworkData:
+    return NetworkData(name="n", input_shape=shape, layers=layers)
+
+
+def first(**more: Any) -> PixelConv2d:
+    fields: dict[str, Any] = {"name": "first", "weights": bits(3, 2, 2, 2)} | more
+    return PixelConv2d(**fields)
+
+
+CASES: list[tuple[Callable[[], object], tuple[str, ...]]] = [
+    # Values where ±1 is due.
+    (lambda: pack([1, -1, 0]), ("found the value 0 at index (2,)", "expected +1 or -1")),
+    (lambda: pack(np.array([[1.0, 0.5]])), ("found the value 0.5 at index (0, 1)", "expected +1 or -1")),
+    (lambda: pack([1.0, np.nan]), ("found the value nan at index (1,)",)),
+    (lambda: pack([1, 3]), ("found the value 3 at index (1,)",)),
+    (lambda: pack(np.array([0, 255], np.uint8)), ("found the value 0 at index (0,)",)),
+    (lambda: pack(["a"]), ("found dtype <U1", "expected ±1")),
+    (lambda: pack(np.array([1, -1], complex)), ("found dtype complex128",)),
+    (lambda: pack(1), ("found shape ()",)),
+    (lambda: pack([1, -1], axis=1), ("found shape (2,), expected an axis 1",)),
+    (lambda: pack(np.ones((2, 0))), ("length: found 0, expected at least 1",)),
+    # Packed bits.
+    (lambda: PackedBits(np.zeros(1, np.int64), 3), ("words: found int64, expected uint64",)),
+    (lambda: PackedBits(np.zeros(1, np.uint64), 65), ("found shape (1,), expected 2 words",)),
+    (lambda: PackedBits(np.full(1, 8, np.uint64), 3), ("bits are set after the last of 3 elements",)),
+    (
+        lambda: PackedBits(np.full(1, 1, np.uint64), 3, np.zeros(1, np.uint64)),
+        ("words: a bit is set where the element is zero",),
+    ),
+    (lambda: refdesign.xnor_popcount(bits(2, 3), bits(2, 4)), ("found lengths 3 and 4, expected equal ones",)),
+    # Batch norm.
+    (lambda: BatchNorm(NAN, ONE, ONE, ONE, 1e-5), ("batch norm, gamma: found nan in channel 1, expected finite",)),
+    (lambda: BatchNorm(ONE, NAN, ONE, ONE, 1e-5), ("batch norm, beta: found nan in channel 1",)),
+    (lambda: BatchNorm(ONE, ONE, INFINITE, ONE, 1e-5), ("batch norm, mean: found -inf in channel 2",)),
+    (lambda: BatchNorm(ONE, ONE, ONE, -INFINITE, 1e-5), ("batch norm, variance: found inf in channel 2",)),
+    (lambda: BatchNorm(ONE, ONE, ONE, ONE, 1e-5, alpha=NAN), ("batch norm, alpha: found nan in channel 1",)),
+    (lambda: BatchNorm(ONE, ONE, ONE, ONE, 1e-5, k=NAN), ("batch norm, k: found nan in channel 1",)),
+    (lambda: BatchNorm(ONE, ONE, ONE, ONE, 1e-5, c=ONE), ("batch norm, c: found c without k",)),
+    (lambda: BatchNorm(ONE, ONE, ONE, ONE, float("nan")), ("batch norm, epsilon: found nan, expected a finite",)),
+    (lambda: BatchNorm(ONE, ONE, ONE, ONE, 1e300), ("batch norm, epsilon: found 1e+300, expected a finite number",)),
+    (lambda: BatchNorm(ONE, ONE, ONE, 0 * ONE, 0.0), ("batch norm, variance: found 0.0 + epsilon 0.0 in channel 0",)),
+    (lambda: BatchNorm(ONE, ONE, ONE, -2 * ONE, 1.0), ("batch norm, variance: found -2.0 + epsilon 1.0",)),
+    (lambda: BatchNorm(ONE, ONE, ONE[:2], ONE, 1e-5), ("batch norm, mean: found 2 channels, expected 3 as in gamma",)),
+    (lambda: BatchNorm(ONE[None], ONE, ONE, ONE, 1e-5), ("batch norm, gamma: found float32 of shape (1, 3)",)),
+    (
+        lambda: BatchNorm(np.full(3, 0.1), ONE, ONE, ONE, 1e-5),
+        ("batch norm, gamma: found", "in channel 0", "float32 holds exactly"),
+    ),
+    # Threshold kernels.
+    (lambda: ThresholdKernel(np.zeros(3, np.float32)), ("found shape (3,), expected (m, n) or (m, n, g)",)),
+    (lambda: ThresholdKernel(np.zeros((2, 0), np.float32)), ("found shape (2, 0, 1)",)),
+    (lambda: ThresholdKernel(NAN[None]), ("threshold kernel, values: found a non-finite value",)),
+    (lambda: ThresholdKernel.from_levels([[0, 3]], (0.0, 1.0)), ("an index lies outside the level set",)),
+    (
+        lambda: refdesign.threshold_map(ThresholdKernel(np.zeros((2, 2, 4), np.float32)), 5, 7, 6, refdesign.PAPER),
+        ("found g = 4 slices, expected a divisor of 6 channels",),
+    ),
+    # Layers of a network: layer and field.
+    (
+        lambda: network(first(kernel=ThresholdKernel(np.zeros((2, 2, 2), np.float32)))),
+        ("layer 'first', kernel: found g = 2 slices, expected a divisor of 3 channels",),
+    ),
+    (
+        lambda: network(first(batch_norm=BatchNorm(ONE[:2], ONE[:2], ONE[:2], ONE[:2], 0.0))),
+        ("layer 'first', batch_norm: found 2 channels, expected 3",),
+    ),
+    (lambda: network(first(weights=bits(3, 2, 2, 1))), ("layer 'first', weights", "expected 2 input channels")),
+    (lambda: network(first(weights=bits(3, 2, 2))), ("layer 'first', weights: found shape (3, 2, 2)",)),
+    (
+        lambda: network(first(weights=np.ones((3, 2, 2, 2), np.float32))),
+        ("layer 'first', weights: found float32, expected int32 or packed bits",),
+    ),
+    (
+        lambda: network(first(weights=np.full((3, 2, 2, 2), 2**22, np.int32))),
+        ("layer 'first', weights: sums reach", "expected less than 2**31 (int32)"),
+    ),
+    (
+        lambda: network(first(weights=np.full((3, 2, 2, 2), -(2**31), np.int32), multiplier=2**30)),
+        ("layer 'first', weights: sums could reach 2**62",),
+    ),
+    (lambda: network(first(padding=(1, -1))), ("layer 'first', padding: found (1, -1)",)),
+    (lambda: network(first(stride=(0, 1))), ("layer 'first', stride: found (0, 1)",)),
+    (lambda: network(first(padding_mode="mirror")), ("layer 'first', padding_mode: found 'mirror', expected one of",)),
+    (lambda: network(first(pool=MaxPool(size=(5, 2)))), ("layer 'first', pool: found size 5 and stride 2 for 4",)),
+    (lambda: network(first(weights=bits(3, 6, 2, 2))), ("layer 'first', weights: the window spans 6 pixels",)),
+    (lambda: network(first(name="a.b")), ("layer 'a.b', name: expected",)),
+    (lambda: network(first(), first()), ("layer 'first', name: expected a name of its own",)),
+    (
+        lambda: network(first(), BinaryConv2d(name="second", weights=bits(4, 1, 1, 5))),
+        ("layer 'second', weights: found 4 outputs of 5 channels", "expected 3 input channels"),
+    ),
+    (
+        lambda: network(first(), BinaryDense(name="last", weights=bits(4, 71))),
+        ("layer 'last', weights: found shape (4, 71), expected (O, 72)",),
+    ),
+    (lambda: network(), ("layers: found none, expected at least one",)),
+    (lambda: network(first(), shape=(5, 0, 2)), ("input_shape: found (5, 0, 2)",)),
+    # Operators.
+    (
+        lambda: refdesign.binary_conv2d(bits(1, 5, 7, 3), bits(2, 3, 3, 4)),
+        ("binary_conv2d, inputs: found shape (1, 5, 7, 3), expected (N, H, W, 4)",),
+    ),
+    (lambda: refdesign.binary_dense(bits(2, 5), bits(3, 6)), ("binary_dense, inputs: found shape (2, 5), expected",)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("make", "parts"), CASES)
+def test_arrays_and_parameters(make: Callable[[], object], parts: tuple[str, ...]) -> None:
+    with pytest.raises(RefdesignError) as caught:
+        make()
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("images", "part"),
+    [
+        (np.zeros((2, 9, 10, 3), np.float32), "images: found float32, expected a uint8 array"),
+        (np.zeros((2, 9, 10, 3), np.int64), "images: found int64, expected a uint8 array"),
+        ([[0]], "images: found list, expected a uint8 array"),
+        (np.zeros((9, 10, 3), np.uint8), "images: found shape (9, 10, 3), expected (N, 9, 10, 3)"),
+        (np.zeros((2, 10, 9, 3), np.uint8), "images: found shape (2, 10, 9, 3), expected (N, 9, 10, 3)"),
+        (np.zeros((2, 3, 9, 10), np.uint8), "images: found shape (2, 3, 9, 10)"),
+    ],
+)
+@pytest.mark.parametrize("path", ["packed", "float", "naive"])
+def test_images(path: str, images: Any, part: str) -> None:
+    small = models.binarynet(input_shape=(9, 10, 3), width=1 / 64)
+    with pytest.raises(RefdesignError) as caught:
+        small.run(images, path=path)
+    assert part in str(caught.value)
+
+
+def test_paths_and_outputs() -> None:
+    small = models.binarynet(input_shape=(9, 10, 3), width=1 / 64)
+    images = np.zeros((1, 9, 10, 3), np.uint8)
+    with pytest.raises(RefdesignError, match="found 'quick'"):
+        small.run(images, path="quick")
+    with pytest.raises(RefdesignError, match=r"outputs: found 'conv9.bits', expected 'all' or some of conv1"):
+        small.run(images, outputs=["conv9.bits"])
+    with pytest.raises(RefdesignError, match="pretrained: found 'imagenet', expected one of"):
+        refdesign.pretrained("imagenet")
