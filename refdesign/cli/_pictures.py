@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _INK = "#1b1b1f"
 _ACCENT = "#a63d1e"
 
+_ACROSS = 16
+"""Channels in a line; four lines at most."""
+
 
 def check_installed() -> None:
     """Refuse to draw without matplotlib, before anything is made.
@@ -112,9 +115,9 @@ def feature_maps(
         RefdesignError: the file cannot be written.
     """
     channels = min(bits.shape[2] for _, bits, _ in rows)
-    lines = 2
-    across = channels // lines
-    figure = _figure(1.0 + 0.72 * (across + 5), 1.9 * len(rows) + 0.7)
+    across = min(channels, _ACROSS)
+    lines = min(channels // across, _ACROSS // 4)
+    figure = _figure(1.0 + 0.6 * (across + 5), (0.65 * lines + 0.4) * len(rows) + 0.7)
     figure.suptitle(
         f"One handwritten digit: {across * lines} channels of the first layer's bits, in three networks",
         x=0.02, y=0.985, ha="left", fontsize=13, color=_INK, weight="bold",
@@ -122,17 +125,18 @@ def feature_maps(
     outer = figure.add_gridspec(
         len(rows),
         3,
-        width_ratios=(2, 2, across),
+        width_ratios=(3, 2.4, across),
         left=0.02,
         right=0.99,
-        top=0.87,
+        top=0.92,
         bottom=0.02,
-        hspace=0.28,
-        wspace=0.08,
+        hspace=0.16,
+        wspace=0.06,
     )
     for index, (name, bits, kernel) in enumerate(rows):
         axes = figure.add_subplot(outer[index, 0])
         _image(axes, digit, 0, 255)
+        axes.set_anchor("NW")
         axes.set_title(name, fontsize=10, color=_INK, loc="left")
         _kernel(figure.add_subplot(outer[index, 1]), kernel)
         inner = outer[index, 2].subgridspec(lines, across, wspace=0.08, hspace=0.08)

@@ -25,7 +25,7 @@ from refdesign.parameters import NO_DITHER
 NETWORKS = (("digits-sign", "Sign"), ("digits-2d", "DeSign 2D"), ("digits", "DeSign 3D"))
 """The networks that are shown, plainest first; the last one is explained."""
 
-DIGIT = 8
+DIGIT = 1
 """The test image that is shown and explained."""
 
 
