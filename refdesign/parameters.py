@@ -28,7 +28,7 @@ def _float32_vector(field: str, value: ArrayLike, channels: int | None) -> Float
         raise RefdesignError(
             f"batch norm, {field}: found {rounded[wrong[0]]} in channel {wrong[0]}, expected finite numbers"
         )
-    if array.dtype != np.float32 and np.any(rounded.astype(np.float64) != array):
+    if isinstance(value, np.ndarray) and array.dtype != np.float32 and np.any(rounded.astype(np.float64) != array):
         channel = int(np.flatnonzero(rounded.astype(np.float64) != array)[0])
         raise RefdesignError(
             f"batch norm, {field}: found {array[channel]!r} in channel {channel}, "
@@ -79,9 +79,10 @@ class RationalAffine:
 class BatchNorm:
     """Batch norm in inference, per channel: y = gamma*(alpha*a - mean)/sqrt(variance + epsilon) + beta.
 
-    All arrays are float32 of shape (C,). `k` and `c` are the scale and shift that a framework computed from
-    the others; float programs use them where they are given, because they cannot always be recomputed
-    (TensorFlow's reciprocal square root is not correctly rounded). `"real"` arithmetic ignores them.
+    All arrays are float32 of shape (C,); lists of Python numbers are rounded to it, as `epsilon` is. `k` and `c`
+    are the scale and shift that a framework computed from the others; float programs use them where they are given,
+    because they cannot always be recomputed (TensorFlow's reciprocal square root is not correctly rounded).
+    `"real"` arithmetic ignores them.
 
     Attributes:
         gamma, beta, mean, variance: the batch norm's parameters.
