@@ -1,0 +1,142 @@
+"""The pictures of `design.md`; `docs.design_study` makes them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+
+from refdesign import design
+from refdesign.cli._design_pictures import photograph_plot
+
+FOLDER = Path(__file__).with_name("figures")
+INK, ACCENT, COOL = "#1b1b1f", "#a63d1e", "#2b5d8a"
+UNITS = {"total_variation": "expected total variation a pixel", "information": "bits a pixel"}
+
+
+def _save(figure: Figure, name: str) -> None:
+    FOLDER.mkdir(exist_ok=True)
+    figure.savefig(FOLDER / f"design_{name}.png", metadata={"Software": "refdesign"})
+    _shrink(FOLDER / f"design_{name}.png")
+
+
+def _shrink(path: Path) -> None:
+    """The same picture with a palette: a third of the bytes."""
+    with Image.open(path) as opened:
+        small = opened.convert("RGB").quantize(48, dither=Image.Dither.NONE)
+    small.save(path, optimize=True)
+
+
+def released(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> None:
+    """Each kernel's score beside the authors'."""
+    figure = Figure((4.6, 4.2), dpi=110)
+    axes = figure.subplots(gridspec_kw={"left": 0.15, "right": 0.96, "top": 0.9, "bottom": 0.13})
+    axes.plot(theirs, ours, ".", color=INK, markersize=2.5, alpha=0.5)
+    axes.plot(theirs[ours.argmax()], ours.max(), "o", color=ACCENT, markersize=5)
+    axes.annotate(
+        "1 3 / 3 1",
+        (theirs[ours.argmax()], ours.max()),
+        xytext=(-8, -3),
+        textcoords="offset points",
+        ha="right",
+        color=ACCENT,
+    )
+    axes.set_title("All 1,296 kernels of 2 × 2", fontsize=11, loc="left", color=INK, weight="bold")
+    axes.set_xlabel("released score (100 images of CIFAR-100)", fontsize=9)
+    axes.set_ylabel("score from the joint distribution of CIFAR-10", fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, "released")
+
+
+def sizes(found: dict[tuple[str, str], NDArray[np.float64]]) -> None:
+    """The best score of every shape, a map for every kind of statistics and objective."""
+    names = list(dict.fromkeys(name for name, _ in found))
+    figure = Figure((3.0 * len(names), 6.4), dpi=110)
+    grid = figure.subplots(
+        2,
+        len(names),
+        gridspec_kw={"left": 0.04, "right": 0.995, "top": 0.9, "bottom": 0.06, "wspace": 0.12, "hspace": 0.28},
+    )
+    for row, objective in enumerate(UNITS):
+        for column, name in enumerate(names):
+            scores, axes = found[name, objective], grid[row, column]
+            axes.imshow(scores, cmap="cividis", vmin=scores.min() - 1e-3, vmax=scores.max())
+            for (m, n), score in np.ndenumerate(scores):
+                bright = score > scores.min() - 1e-3 + 0.6 * (np.ptp(scores) + 1e-3)
+                axes.text(
+                    n,
+                    m,
+                    f"{score:.4f}"[1:] if score < 1 else f"{score:.2f}",
+                    ha="center",
+                    va="center",
+                    fontsize=8,
+                    color="black" if bright else "white",
+                )
+            axes.set_xticks(range(5), range(1, 6), fontsize=8)
+            axes.set_yticks(range(5), range(1, 6), fontsize=8)
+            axes.set_title(name, fontsize=9, loc="left", color=INK)
+            if column == 0:
+                axes.set_ylabel(objective.replace("_", " "), fontsize=9)
+    figure.suptitle(
+        "The best score of every shape, rows × columns", x=0.01, ha="left", fontsize=11, color=INK, weight="bold"
+    )
+    _save(figure, "sizes")
+
+
+def objectives(scores: dict[str, NDArray[np.float64]], points: dict[str, tuple[float, float]]) -> None:
+    """All kernels under both objectives."""
+    figure = Figure((6.2, 4.6), dpi=110)
+    axes = figure.subplots(gridspec_kw={"left": 0.11, "right": 0.97, "top": 0.92, "bottom": 0.12})
+    axes.plot(scores["total_variation"], scores["information"], ".", color=INK, markersize=2.5, alpha=0.4)
+    for name, (variation, carried) in points.items():
+        axes.plot(variation, carried, "o", color=ACCENT, markersize=5)
+        right = variation > 0.06
+        axes.annotate(
+            name.strip("`"),
+            (variation, carried),
+            xytext=(-7 if right else 7, 3),
+            textcoords="offset points",
+            ha="right" if right else "left",
+            fontsize=8,
+            color=ACCENT,
+        )
+    axes.set_title(
+        "All 2 × 2 kernels under both objectives (CIFAR-10)", fontsize=11, loc="left", color=INK, weight="bold"
+    )
+    axes.set_xlabel(UNITS["total_variation"], fontsize=9)
+    axes.set_ylabel(f"information, {UNITS['information']}", fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, "objectives")
+
+
+def photograph(kernels: Sequence[NDArray[np.float64]]) -> None:
+    """A photograph under the best, a middling and the worst kernel."""
+    named = dict(zip(("best", "middling", "worst"), kernels, strict=True))
+    photograph_plot(named, design.AUTHORS_WEIGHTS, FOLDER / "design_photograph.png")
+    _shrink(FOLDER / "design_photograph.png")
+
+
+def levels() -> None:
+    """The half-wave Gaussian with the boundaries of its quantiser, and the released levels."""
+    figure = Figure((6.2, 3.4), dpi=110)
+    axes = figure.subplots(gridspec_kw={"left": 0.1, "right": 0.97, "top": 0.88, "bottom": 0.15})
+    x = np.linspace(0, 3.5, 400)
+    density = np.sqrt(2 / np.pi) * np.exp(-(x**2) / 2)
+    axes.fill_between(x, density, color="#e4e4e8")
+    for values, color, label, height in (
+        (design.half_wave_levels(6), INK, "converged", 1.0),
+        (design.LEVEL_SETS["A"], ACCENT, "released set A", 0.82),
+        (design.LEVEL_SETS["B"], COOL, "released set B", 0.64),
+    ):
+        axes.vlines(values, 0, height * 0.8, color=color, linewidth=1.3, label=label)
+    axes.legend(frameon=False, fontsize=9)
+    axes.set_xlim(0, 4)
+    axes.set_title("Six thresholds on |N(0, 1)|", fontsize=11, loc="left", color=INK, weight="bold")
+    axes.set_xlabel("batch-normalised accumulator", fontsize=9)
+    axes.set_ylabel("density", fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, "levels")
