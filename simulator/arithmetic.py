@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from refdesign.errors import RefdesignError
 from simulator.memory import StageMemory, fold_lanes
-from simulator.schedule import StageSchedule
+from simulator.stage import StageSchedule
 from simulator.units.width import Overflow, Width
 
 BLOCK = 192

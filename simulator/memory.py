@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from refdesign.bits import PackedBits, pack_bool, unpack
 from refdesign.errors import RefdesignError
 from refdesign.fold import Thresholds
-from simulator.schedule import StageSchedule
+from simulator.stage import StageSchedule
 from simulator.units.threshold import ThresholdWord
 from simulator.units.width import Overflow, Width
 

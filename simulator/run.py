@@ -26,7 +26,8 @@ from refdesign.run import check_images
 from simulator.arithmetic import Folder, Hook, Operands
 from simulator.config import Accelerator
 from simulator.memory import StageMemory, contents, weight_bits
-from simulator.schedule import StageSchedule, schedule
+from simulator.schedule import schedule
+from simulator.stage import StageSchedule
 from simulator.stalls import NO_STALLS, Stalls
 from simulator.thresholding import Comparators
 from simulator.timing import RunTimes, run_times

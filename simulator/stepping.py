@@ -17,7 +17,8 @@ from refdesign.network import NetworkData
 from refdesign.run import check_images
 from simulator.config import Accelerator
 from simulator.memory import StageMemory, contents
-from simulator.schedule import StageSchedule, schedule
+from simulator.schedule import schedule
+from simulator.stage import StageSchedule
 from simulator.stalls import NO_STALLS, Stalls
 from simulator.units.fifo import Fifo
 from simulator.units.mvtu import Mvtu, Signals

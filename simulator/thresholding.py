@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simulator.memory import StageMemory
-from simulator.schedule import StageSchedule
+from simulator.stage import StageSchedule
 
 Array = NDArray[Any]
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simulator.schedule import StageSchedule
+from simulator.stage import StageSchedule
 from simulator.stalls import NO_STALLS, Stalls
 
 Times = NDArray[np.int64]

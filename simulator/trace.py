@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from refdesign.errors import RefdesignError
 from simulator.arithmetic import Folder, Operands
 from simulator.run import Simulator, by_slot
-from simulator.schedule import StageSchedule
+from simulator.stage import StageSchedule
 from simulator.stalls import NO_STALLS, Stalls
 from simulator.thresholding import Comparators, before_in_window
 from simulator.timing import RunTimes

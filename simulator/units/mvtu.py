@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from refdesign.errors import RefdesignError
 from simulator.memory import StageMemory
-from simulator.schedule import StageSchedule
+from simulator.stage import StageSchedule
 from simulator.units.accumulator import Accumulator
 from simulator.units.counters import AxisCounter, FoldCounter
 from simulator.units.popcount import popcount_tree, xnor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from simulator.schedule import StageSchedule
+from simulator.stage import StageSchedule
 
 Pixel = list[int]
 """One value a channel: a bit, or an 8-bit pixel."""
