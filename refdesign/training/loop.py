@@ -116,7 +116,7 @@ class Labelled:
 
     def tensors(self) -> tuple[Tensor, Tensor]:
         """Images (N, C, H, W), uint8, and labels."""
-        return torch.from_numpy(self.images).permute(0, 3, 1, 2).contiguous(), torch.from_numpy(self.labels)
+        return torch.tensor(self.images).permute(0, 3, 1, 2).contiguous(), torch.tensor(self.labels)
 
 
 @dataclass(frozen=True)

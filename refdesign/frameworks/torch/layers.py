@@ -165,7 +165,8 @@ class BinaryLinear(LatentWeights):
 class BinaryLayer(nn.Module):
     """One layer of the reference: product, optional max pool, batch norm, optional (dithered) sign.
 
-    The same modules in an `nn.Sequential` do the same, except that here DeSign gets the batch norm's gamma.
+    The same modules in an `nn.Sequential` do the same, except that here DeSign gets the batch norm's gamma (1 where
+    there is none).
 
     Attributes:
         product: `BinaryConv2d` or `BinaryLinear`.
@@ -197,10 +198,10 @@ class BinaryLayer(nn.Module):
         y = cast(Tensor, self.product(x))
         if self.pool is not None:
             y = self.pool(y)
-        gamma = None
+        gamma = y.new_ones(y.shape[1])
         if self.batch_norm is not None:
             y = self.batch_norm(y)
-            gamma = self.batch_norm.weight if self.batch_norm.affine else y.new_ones(y.shape[1])
+            gamma = self.batch_norm.weight if self.batch_norm.affine else gamma
         return y if self.activation is None else self.activation(y, gamma)
 
 

@@ -58,13 +58,16 @@ def layer_outputs(module: nn.Module, images: NDArray[np.uint8]) -> dict[str, NDA
     try:
         module.eval()
         with torch.no_grad():
-            logits = module(torch.from_numpy(images).to(device).permute(0, 3, 1, 2))
+            logits = module(torch.tensor(images, device=device).permute(0, 3, 1, 2))
     finally:
         module.train(mode)
         for handle in handles:
             handle.remove()
     outputs = {name: _channels_last(name, calls[stage].popleft()) for name, stage in stages}
-    outputs["logits"] = logits.cpu().numpy() if parts[-1].batch_norm is not None else _channels_last("logits", logits)
+    if parts[-1].batch_norm is None:
+        outputs["logits"] = _channels_last("logits", logits)
+    else:
+        outputs["logits"] = (logits.permute(0, 2, 3, 1) if logits.ndim == 4 else logits).cpu().contiguous().numpy()
     return outputs
 
 
