@@ -92,18 +92,17 @@ def objectives(scores: dict[str, NDArray[np.float64]], points: dict[str, tuple[f
     figure = Figure((6.2, 4.6), dpi=110)
     axes = figure.subplots(gridspec_kw={"left": 0.11, "right": 0.97, "top": 0.92, "bottom": 0.12})
     axes.plot(scores["total_variation"], scores["information"], ".", color=INK, markersize=2.5, alpha=0.4)
-    for name, (variation, carried) in points.items():
-        axes.plot(variation, carried, "o", color=ACCENT, markersize=5)
-        right = variation > 0.06
+    labelled: list[tuple[float, float]] = []
+    for name, point in points.items():
+        axes.plot(*point, "o", color=ACCENT, markersize=5)
+        # Below the point where the label of one close by stands above.
+        crowded = any(abs(point[0] - x) < 0.02 and abs(point[1] - y) < 0.02 for x, y in labelled)
+        right = point[0] > 0.06
+        offset, side = (-7 if right else 7, -12 if crowded else 3), "right" if right else "left"
         axes.annotate(
-            name.strip("`"),
-            (variation, carried),
-            xytext=(-7 if right else 7, 3),
-            textcoords="offset points",
-            ha="right" if right else "left",
-            fontsize=8,
-            color=ACCENT,
+            name.strip("`"), point, xytext=offset, textcoords="offset points", ha=side, fontsize=8, color=ACCENT
         )
+        labelled.append(point)
     axes.set_title(
         "All 2 × 2 kernels under both objectives (CIFAR-10)", fontsize=11, loc="left", color=INK, weight="bold"
     )

@@ -143,7 +143,7 @@ def count_windows(bits: Bits, k: int) -> Counts:
     return np.bincount(code.ravel(), minlength=1 << len(_window_places(k))).astype(np.int64)
 
 
-def _joint_counts(windows: Counts, weights: Counts) -> Counts:
+def joint_counts(windows: Counts, weights: Counts) -> Counts:
     """From counts of window patterns to counts of accumulator triples, summed over the weights."""
     k = weights.shape[1]
     places = _window_places(k)
@@ -250,7 +250,7 @@ def image_joint_distribution(
     except BaseException:
         keeper.save({"counts": counts, "done": np.array(done)}, force=True)
         raise
-    triples = _joint_counts(counts, checked) if by_window else counts.reshape((k * k + 1,) * 3)
+    triples = joint_counts(counts, checked) if by_window else counts.reshape((k * k + 1,) * 3)
     keeper.remove()
     return JointDistribution.from_counts(accumulator_values(k), triples)
 
