@@ -1,0 +1,357 @@
+"""How an implementation under test is called, and what it answers.
+
+An implementation is a callable that is bound to one network:
+
+    answer = implementation(images)
+
+`images` is uint8 (N, H, W, C). The answer is a mapping from output names (`network.output_names`: `conv1.bits`,
+`conv1.accumulator`, `logits`, ...) to arrays with N first, any subset of them, or a plain array, which counts as
+`logits`. Maps are NHWC; bits are -1 and +1 (or bool, True is +1). The dtype is free as long as the numbers are
+the reference's: a float 3.0 is the integer 3.
+
+What an implementation does wrong besides differing (it raises, hangs, answers in another shape, ...) is a `Finding`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdesign.api import Network
+from refdesign.errors import RefdesignError
+from refdesign.network import NetworkData
+
+Images = NDArray[Any]
+Implementation = Callable[[Images], "Mapping[str, NDArray[Any]] | NDArray[Any]"]
+"""An implementation bound to one network: images in, outputs by name (or the logits) out."""
+
+Factory = Callable[[Network], Implementation]
+"""Makes the implementation of a network; what a conformance suite needs."""
+
+FINDINGS: dict[str, str] = {
+    "raised": "the implementation raised an exception",
+    "hung": "the implementation gave no answer within the time limit",
+    "crashed": "the implementation's process ended",
+    "garbage": "the answer cannot be read",
+    "names": "the answer has names that are no outputs of the network",
+    "count": "the answer has another number of cases",
+    "shape": "an output has another shape",
+    "dtype": "an output is no array of numbers",
+    "values": "an output has values that it cannot have",
+    "undefined": "an output has undefined bits (X or Z)",
+    "inputs changed": "the implementation changed its inputs",
+    "not repeatable": "the same images gave another answer",
+    "missing": "a file or an answer is missing",
+}
+"""Every kind of finding, with what it says."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong with how an implementation answers, besides differing values.
+
+    Attributes:
+        kind: a key of `FINDINGS`.
+        message: one line: where, what was found, what was expected.
+        output: the output that it is about; None: the answer as a whole.
+        image: the first image that it is about; None: all, or unknown.
+        fault: whether it makes the verification fail; a note does not.
+
+    >>> str(Finding("raised", "ZeroDivisionError: division by zero", image=3))
+    'raised (image 3): ZeroDivisionError: division by zero'
+    """
+
+    kind: str
+    message: str
+    output: str | None = None
+    image: int | None = None
+    fault: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kind not in FINDINGS:
+            raise RefdesignError(f"finding, kind: found {self.kind!r}, expected one of {', '.join(FINDINGS)}")
+
+    def __str__(self) -> str:
+        place = [] if self.output is None else [self.output]
+        place += [] if self.image is None else [f"image {self.image}"]
+        where = f" ({', '.join(place)})" if place else ""
+        return f"{self.kind}{where}: {self.message}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "kind": self.kind, "message": self.message, "output": self.output, "image": self.image, "fault": self.fault
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an implementation answered to some images.
+
+    Attributes:
+        outputs: arrays by output name, in order of execution, every one of the network's shape; the dtype is theirs.
+        findings: what was wrong with the answer.
+        asked: whether it makes sense to ask again (a hung implementation still runs).
+    """
+
+    outputs: Mapping[str, NDArray[Any]]
+    findings: tuple[Finding, ...] = ()
+    asked: bool = True
+
+
+def expected_shape(network: NetworkData, output: str) -> tuple[int, ...]:
+    """The shape of one output without the batch axis.
+
+    Raises:
+        RefdesignError: the network has no such output.
+
+    >>> from refdesign.api import pretrained
+    >>> expected_shape(pretrained("digits"), "conv2.bits")
+    (4, 4, 64)
+    """
+    if output == "logits":
+        return network.shapes[network.layers[-1].name].output
+    layer, _, part = output.rpartition(".")
+    if output not in network.output_names:
+        raise RefdesignError(f"outputs: found {output!r}, expected some of {', '.join(network.output_names)}")
+    shapes = network.shapes[layer]
+    return shapes.accumulator if part == "accumulator" else shapes.output
+
+
+def comparable_outputs(network: NetworkData) -> tuple[str, ...]:
+    """The outputs that an implementation can be compared in: all but the reference's own `<layer>.uncertain`."""
+    return tuple(name for name in network.output_names if not name.endswith(".uncertain"))
+
+
+def check_answer(network: NetworkData, answer: object, images: int) -> Answer:
+    """Sort what an implementation answered into arrays of the right shape, and findings.
+
+    Args:
+        network: the network that it implements.
+        answer: a mapping from output names to arrays, or one array, the logits.
+        images: how many images it was given.
+
+    >>> from refdesign.api import pretrained
+    >>> wrong = check_answer(pretrained("digits"), {"logits": np.zeros((2, 9))}, 2)
+    >>> print(wrong.findings[0])
+    shape (logits): found (2, 9), expected (2, 10)
+    """
+    if not isinstance(answer, Mapping):
+        answer = {"logits": answer}
+    outputs: dict[str, NDArray[Any]] = {}
+    findings: list[Finding] = []
+    known = comparable_outputs(network)
+    unknown = [name for name in answer if name not in known]
+    if unknown:
+        # Further outputs are the implementation's own business; a misspelt one is missed in the list of compared ones.
+        names = ", ".join(repr(name) for name in unknown[:5])
+        message = f"found {names}, which are left out; the network has {', '.join(known)}"
+        findings.append(Finding("names", message, fault=False))
+    for name in known:
+        if name in answer:
+            array, finding = _checked(name, answer[name], (images, *expected_shape(network, name)))
+            if array is not None:
+                outputs[name] = array
+            if finding is not None:
+                findings.append(finding)
+    if not outputs and not any(finding.fault for finding in findings):
+        findings.append(Finding("missing", f"found no output, expected some of {', '.join(known)}"))
+    return Answer(outputs, tuple(findings))
+
+
+def _checked(name: str, value: object, shape: tuple[int, ...]) -> tuple[NDArray[Any] | None, Finding | None]:
+    try:
+        array = np.asarray(value)
+    except Exception as error:  # whatever a foreign object does when it is asked for its array
+        return None, Finding("dtype", f"{type(value).__name__}: {_one_line(error)}", name)
+    if array.dtype.kind not in "biuf":
+        return None, Finding("dtype", f"found {array.dtype} ({type(value).__name__}), expected numbers", name)
+    if array.shape == shape:
+        return array, None
+    if array.ndim == len(shape) and array.shape[0] != shape[0]:
+        return None, Finding("count", f"found {array.shape[0]} cases, expected {shape[0]}", name)
+    hint = ""
+    if array.ndim == 4 and len(shape) == 4 and array.shape == (shape[0], shape[3], shape[1], shape[2]):
+        hint = ", as in NCHW; NHWC is asked for"
+    return None, Finding("shape", f"found {array.shape}{hint}, expected {shape}", name)
+
+
+def ask(
+    implementation: Implementation,
+    network: NetworkData,
+    images: Images,
+    *,
+    time_limit: float | None = None,
+    repeat: bool = False,
+) -> Answer:
+    """Ask an implementation; whatever it does, an `Answer` comes back.
+
+    Args:
+        implementation: bound to the network.
+        network: gives the outputs' names and shapes.
+        images: uint8 (N, H, W, C); the implementation gets a copy that it may not keep.
+        time_limit: seconds; None waits for ever.
+        repeat: ask twice, and report a different second answer.
+
+    >>> from refdesign.api import pretrained
+    >>> network = pretrained("digits")
+    >>> images = np.zeros((2, 8, 8, 1), np.uint8)
+    >>> list(ask(network.run, network, images, repeat=True).outputs)
+    ['logits']
+    >>> ask(lambda images: 1 / 0, network, images).findings[0].kind
+    'raised'
+    """
+    first = _ask_once(implementation, network, images, time_limit)
+    if not repeat or not first.outputs or not first.asked:
+        return first
+    kept = {name: array.copy() for name, array in first.outputs.items()}
+    second = _ask_once(implementation, network, images, time_limit)
+    findings = list(first.findings)
+    for name, array in kept.items():
+        again = second.outputs.get(name)
+        if again is None or not np.array_equal(array, again, equal_nan=array.dtype.kind == "f"):
+            count = "all" if again is None else f"{int((array != again).sum()):,} of {array.size:,}"
+            findings.append(Finding("not repeatable", f"asked again, {count} values are others", name))
+    return Answer(kept, tuple(findings), second.asked)
+
+
+def _ask_once(implementation: Implementation, network: NetworkData, images: Images, time_limit: float | None) -> Answer:
+    given = images.copy()
+    box: dict[str, Any] = {}
+
+    def call() -> None:
+        try:
+            box["answer"] = implementation(given)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit too: the implementation's end is not ours
+            box["error"] = error
+
+    if time_limit is None:
+        call()
+    else:
+        # A thread cannot be ended; it is left to itself, and the implementation is not asked again.
+        thread = threading.Thread(target=call, daemon=True, name="implementation under test")
+        thread.start()
+        thread.join(time_limit)
+        if thread.is_alive():
+            return Answer({}, (Finding("hung", f"found no answer to {len(images)} images in {time_limit:g} s"),), False)
+    if "error" in box:
+        return Answer({}, (Finding("raised", _where(box["error"])),))
+    answer = check_answer(network, box.get("answer"), len(images))
+    if not np.array_equal(given, images):
+        changed = int((given != images).sum())
+        finding = Finding(
+            "inputs changed", f"{changed:,} of {images.size:,} values of its input array were overwritten"
+        )
+        answer = Answer(answer.outputs, (*answer.findings, finding), answer.asked)
+    return answer
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def _where(error: BaseException) -> str:
+    """The exception, and where in the implementation's code it came from."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f", in {Path(frames[-1].filename).name} line {frames[-1].lineno}" if len(frames) > 1 else ""
+    return f"{type(error).__name__}: {_one_line(error)}{place}"
+
+
+def bind(target: object, network: Network) -> Implementation:
+    """Bind what a user named to a network.
+
+    Args:
+        target: one of: a callable of images; a callable of (network, images); a factory, that is a class, or a
+            callable whose only required parameter is called `network`, which returns a callable of images.
+        network: the network to bind to.
+
+    Raises:
+        RefdesignError: no callable, or one with other parameters; a factory that fails or returns no callable.
+
+    >>> from refdesign.api import pretrained
+    >>> digits = pretrained("digits")
+    >>> bound = bind(lambda network, images: network.run(images), digits)
+    >>> bound(np.zeros((1, 8, 8, 1), np.uint8))["logits"].shape
+    (1, 10)
+    """
+    if not callable(target):
+        raise RefdesignError(f"implementation: found {type(target).__name__}, expected a callable")
+    if inspect.isclass(target):
+        return _made(target, network)
+    required = _required_parameters(target)
+    if len(required) == 2:
+        return lambda images: target(network, images)
+    if required == ["network"]:
+        return _made(target, network)
+    if len(required) > 2:
+        raise RefdesignError(
+            f"implementation: found the required parameters {', '.join(required)}, "
+            "expected (images), (network, images) or (network)"
+        )
+    return target
+
+
+def _required_parameters(target: Callable[..., Any]) -> list[str]:
+    try:
+        parameters = inspect.signature(target).parameters.values()
+    except (TypeError, ValueError):  # built-in callables without a signature
+        return ["images"]
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return [p.name for p in parameters if p.kind in positional and p.default is inspect.Parameter.empty]
+
+
+def _made(factory: Callable[..., Any], network: Network) -> Implementation:
+    try:
+        made = factory(network)
+    except RefdesignError:
+        raise
+    except Exception as error:
+        raise RefdesignError(f"implementation: its factory raised {_where(error)}") from error
+    if not callable(made):
+        raise RefdesignError(f"implementation: its factory returned {type(made).__name__}, expected a callable")
+    implementation: Implementation = made
+    return implementation
+
+
+def load_target(text: str, folder: Path | None = None) -> object:
+    """Import what `package.module:name` names, with the user's folder on the path.
+
+    The folder comes last on the path, so that no file in it shadows an installed package.
+
+    Raises:
+        RefdesignError: not of that form, or it cannot be imported, or has no such name.
+
+    >>> load_target("refdesign.api:pretrained").__name__
+    'pretrained'
+    >>> load_target("nowhere:f")
+    Traceback (most recent call last):
+    refdesign.errors.RefdesignError: --impl nowhere:f: cannot be imported: ModuleNotFoundError: No module named 'nowhere'
+    """
+    module_name, colon, path = text.partition(":")
+    if not (module_name and colon and path):
+        raise RefdesignError(f"--impl: found {text!r}, expected package.module:name")
+    entry = str(Path.cwd() if folder is None else folder)
+    if entry not in sys.path:  # it stays there: an implementation may import more when it is called
+        sys.path.append(entry)
+    try:
+        target: object = importlib.import_module(module_name)
+    except Exception as error:
+        why = f"{type(error).__name__}: {_one_line(error)}"
+        raise RefdesignError(f"--impl {text}: cannot be imported: {why}") from error
+    for part in path.split("."):
+        if not hasattr(target, part):
+            raise RefdesignError(f"--impl {text}: found no {part!r} in {getattr(target, '__name__', module_name)}")
+        target = getattr(target, part)
+    return target
