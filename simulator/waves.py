@@ -229,7 +229,8 @@ def terminal(signals: Sequence[Wave], first: int, *, cell: int = 4) -> str:
     """
     texts = [[_text(signal, int(value)) for value in signal.values] for signal in signals]
     numbers = [row for signal, row in zip(signals, texts, strict=True) if signal.width > 1]
-    cell = max([cell, *(len(text) + 1 for row in numbers for text in row)])
+    last = str(first + len(signals[0].values) - 1)
+    cell = max([cell, *(len(text) + 1 for row in [*numbers, [last]] for text in row)])
     names = [".".join((*signal.scope[-1:], signal.name)) for signal in signals]
     margin = max(len("cycle"), *map(len, names))
     length = len(signals[0].values)
