@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import signal
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Any, Protocol
 
@@ -83,7 +83,7 @@ def thresholds_of(network: NetworkData) -> dict[str, Thresholds]:
     return thresholds
 
 
-class _Path(Protocol):
+class Path(Protocol):
     """What differs between the packed and the float path: how bits are held, summed and decided."""
 
     def integers(self, layer: Stage, x: Any) -> NDArray[np.int32]:
@@ -102,7 +102,9 @@ class _Path(Protocol):
         """The inverse of `hold`."""
 
 
-class _Packed:
+class PackedPath:
+    """Folded to integer thresholds, on `PackedBits`; prepared once for a network."""
+
     def __init__(self, network: NetworkData) -> None:
         self.thresholds = thresholds_of(network)
         self.sums: dict[str, list[Callable[[Any], NDArray[np.int32]]]] = {}
@@ -192,11 +194,11 @@ def _geometry(layer: Convolution) -> dict[str, Any]:
     }
 
 
-_MAKERS: dict[str, Callable[[NetworkData], _Path]] = {"packed": _Packed, "float": _Float}
-_PREPARED: weakref.WeakKeyDictionary[NetworkData, dict[str, _Path]] = weakref.WeakKeyDictionary()
+_MAKERS: dict[str, Callable[[NetworkData], Path]] = {"packed": PackedPath, "float": _Float}
+_PREPARED: weakref.WeakKeyDictionary[NetworkData, dict[str, Path]] = weakref.WeakKeyDictionary()
 
 
-def _prepared(network: NetworkData, path: str) -> _Path:
+def _prepared(network: NetworkData, path: str) -> Path:
     paths = _PREPARED.setdefault(network, {})
     if path not in paths:
         paths[path] = _MAKERS[path](network)
@@ -206,7 +208,7 @@ def _prepared(network: NetworkData, path: str) -> _Path:
 class _Batch:
     """One batch on its way through a network: the streams, and the outputs asked for."""
 
-    def __init__(self, network: NetworkData, path: _Path, wanted: frozenset[str]) -> None:
+    def __init__(self, network: NetworkData, path: Path, wanted: frozenset[str]) -> None:
         self.network = network
         self.path = path
         self.wanted = wanted
@@ -221,7 +223,7 @@ class _Batch:
                 break
             last = layer is self.network.layers[-1]
             if isinstance(layer, Stage):
-                stream = self._stage(layer, stream, last)
+                stream = self.stage(layer, stream, last)
             else:
                 self._real_layer(layer, self.real[before], last)
             before = layer.name
@@ -231,7 +233,8 @@ class _Batch:
         if name in self.wanted:
             self.outputs[name] = make()
 
-    def _stage(self, layer: Stage, x: Any, last: bool) -> Any:
+    def stage(self, layer: Stage, x: Any, last: bool) -> Any:
+        """Run one layer on the stream before it; returns the bits, as the path holds them."""
         values, bound = self._accumulate(layer, x)
         if layer.pool is not None:
             values = max_pool2d(values, layer.pool.size, layer.pool.stride)
@@ -419,6 +422,59 @@ def run_batch(
         names = tuple(name for name in network.output_names if name in wanted)
         return naive.run(network, images, names, progress)
     return _Batch(network, _prepared(network, path), wanted).run(images)
+
+
+def run_along(network: NetworkData, images: NDArray[np.uint8], path: Path, outputs: str | Sequence[str]) -> Outputs:
+    """One batch along a path of your own, such as one with a known fault in it.
+
+    Args:
+        network: the network.
+        images: uint8, shape (N, H, W, C).
+        path: how its bits are held, summed and decided.
+        outputs: as in `iter_run`.
+
+    Returns:
+        A dict from output name to array, in order of execution.
+
+    >>> from refdesign.api import pretrained
+    >>> digits = pretrained("digits")
+    >>> images = np.zeros((2, 8, 8, 1), np.uint8)
+    >>> run_along(digits, images, PackedPath(digits), "logits")["logits"].shape
+    (2, 10)
+    """
+    check_images(network, images)
+    return _Batch(network, path, frozenset(check_outputs(network, outputs))).run(images)
+
+
+def run_layer(
+    network: NetworkData,
+    layer: Stage,
+    x: NDArray[Any],
+    *,
+    real: Mapping[str, NDArray[np.float32]] | None = None,
+    path: Path | None = None,
+) -> Outputs:
+    """One layer by itself on given inputs: the outputs that `run` gives for it, by name.
+
+    Args:
+        network: the network.
+        layer: one of its layers that has an accumulator.
+        x: uint8 images for the first layer, otherwise the bits before it, int8 in {-1, 0, +1}, (N, ...).
+        real: the real outputs of earlier layers that its shortcut reads, by layer name.
+        path: None is the packed one.
+
+    >>> from refdesign.api import pretrained
+    >>> digits = pretrained("digits")
+    >>> inputs = np.ones((2, 256), np.int8)
+    >>> run_layer(digits, digits.layers[-1], inputs)["logits"].shape
+    (2, 10)
+    """
+    chosen = _prepared(network, "packed") if path is None else path
+    batch = _Batch(network, chosen, frozenset(network.output_names))
+    batch.real.update(real or {})
+    last = layer is network.layers[-1]
+    batch.stage(layer, x if layer.takes == "pixels" else chosen.hold(x), last)
+    return batch.outputs
 
 
 _worker_network: NetworkData | None = None

@@ -335,9 +335,9 @@ def load_target(text: str, folder: Path | None = None) -> object:
 
     >>> load_target("refdesign.api:pretrained").__name__
     'pretrained'
-    >>> load_target("nowhere:f")
+    >>> load_target("no_such:f")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    refdesign.errors.RefdesignError: --impl nowhere:f: cannot be imported: ModuleNotFoundError: No module named 'nowhere'
+    refdesign.errors.RefdesignError: --impl no_such:f: cannot be imported: ModuleNotFoundError: ...
     """
     module_name, colon, path = text.partition(":")
     if not (module_name and colon and path):
