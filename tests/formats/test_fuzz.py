@@ -20,7 +20,7 @@ from tests.formats.networks import examples
 from tests.formats.same import differences
 
 Tensors = dict[str, NDArray[Any]]
-COUNTS = [pytest.param(1_200, id="quick"), pytest.param(40_000, id="long", marks=pytest.mark.slow)]
+COUNTS = [pytest.param(1_200, id="quick"), pytest.param(15_000, id="long", marks=pytest.mark.slow)]
 
 JUNK: list[Any] = [
     None, True, False, 0, 1, -1, 2, 3, 7, 64, 65_535, 65_536, 2**31 - 1, 2**31, 2**63, -(2**63), 10**40, 0.0, -0.0, 1.5,
@@ -162,4 +162,5 @@ def mutate_tensors(rng: random.Random, arrays: Tensors) -> None:
         lambda: arrays.update({name: np.array(1, array.dtype)}),
         lambda: arrays.update({name: array.astype(np.float64)}),
     ]
-    rng.choice(changes)()
+    with np.errstate(invalid="ignore"):  # random bytes can be signalling NaNs
+        rng.choice(changes)()
