@@ -189,6 +189,24 @@ def test_fan_ins_up_to_2_to_the_20(arithmetic: str) -> None:
     )
 
 
+def test_pooling_where_one_phase_hides_the_slope() -> None:
+    """A huge T swallows every y in one phase, so z does not move there; in the other phase it falls."""
+    kernel = ThresholdKernel(vector(-(2.0**60), 0.25).reshape(1, 2))
+    conventions_ = PAPER.replace(arithmetic="torch")
+    thresholds = fold(plain(gamma=-1), kernel, fan_in=9, conventions=conventions_)
+    assert thresholds.direction.ravel().tolist() == [0, -1]
+    a = np.random.default_rng(4).integers(-9, 10, (3, 4, 10, 1), dtype=np.int32)
+    assert np.array_equal(
+        unpack(thresholds.apply_before_pool(a, (2, 2))), unpack(thresholds.apply(max_pool2d(a, (2, 2))))
+    )
+
+
+def test_float_programs_reach_2_to_the_24() -> None:
+    bn = plain(mean=2.0**24)
+    thresholds = fold(bn, None, fan_in=2**24, conventions=PAPER.replace(arithmetic="torch"))
+    assert thresholds.threshold.item() == 2**24
+
+
 def test_the_largest_accumulators_of_int32() -> None:
     bn = BatchNorm(vector(1, -1), vector(0, 0), vector(2.0**31 - 128, -(2.0**31)), vector(1, 1), 0.0)
     ends = np.array([-(2**31), 2**31 - 1], dtype=np.int32)

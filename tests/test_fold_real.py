@@ -6,6 +6,8 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from refdesign.bits import unpack
@@ -13,7 +15,7 @@ from refdesign.conventions import Conventions
 from refdesign.fold import fold
 from refdesign.ops.batch_norm import batch_norm, dithered_batch_norm
 from refdesign.ops.dither import phase_thresholds
-from refdesign.ops.exact import exact_sign
+from refdesign.ops.exact import ExactChannel, exact_sign
 from refdesign.ops.sign import sign
 from refdesign.parameters import BatchNorm, ThresholdKernel
 from tests.channels import every_accumulator, random_channels
@@ -112,6 +114,26 @@ def test_what_float64_cannot_decide(p: int, q: int) -> None:
     assert last.z[0] < p / low - q
     assert last.z[1] > p / high - q
     assert (last.z[0] > 0) == (want > 0) == (last.z[1] > 0)
+
+
+integers = st.integers(-(2**40), 2**40)
+
+
+@given(integers, integers, st.integers(1, 2**40), st.integers(1, 1000), st.sampled_from([0, 7]))
+@example(-1, 0, 2, 1, 0)
+@example(-3, 5, 4, 1, 0)
+@example(1, 0, 4, 3, 0)
+def test_the_floor_of_z(p: int, q: int, v: int, denominator: int, more: int) -> None:
+    """floor(z * 2**(447 + more)) of z = (p/sqrt(v) + q)/denominator, all times powers of two."""
+    one = 1 << 149
+    channel = ExactChannel(gamma=one, alpha=p, mean=0, offset=q, variance=v, denominator=denominator)
+    # P = p * 2**(149 + 149) * 2**-447, V = v * 2**-149, and the offset is q * 2**-447.
+    low, high = square_root(Fraction(v, 2**149), 1500)
+    ends = [(p * Fraction(2) ** (298 - 447) / root + Fraction(q, 2**447)) / denominator for root in (low, high)]
+    scaled = [end * 2 ** (447 + more) for end in ends]
+    floor, exact = channel.floor(one, more)
+    assert floor == min(scaled).__floor__() == max(scaled).__floor__()
+    assert exact == (scaled[0] == scaled[1] == floor)
 
 
 def test_float64_alone_is_caught() -> None:
