@@ -104,6 +104,8 @@ class Folder:
         self.present = stage.channels.ravel() >= 0
         self.tree = Width(config.popcount_width, False, config.overflow)
         self.sum = Width(config.accumulator_width, True, config.overflow)
+        # What a hook leaves in a register may run over, as it would in hardware, which knows no errors.
+        self.wrapping = Width(config.accumulator_width, True, config.overflow.replace("error", "wrap"))
         self.dtype = next(t for t in (np.int16, np.int32, np.int64) if stage.widest_sum <= np.iinfo(t).max)
         self.tree_fits = stage.widest_popcount <= self.tree.high
         # Where no tree overflows, no partial sum lies beyond this.
@@ -145,20 +147,23 @@ class Folder:
         sums = np.empty((folds, block, slots), dtype=self.dtype if hook is None else np.int64)
         if not self.sum_fits:
             sums = sums.astype(np.int64)
+        spare = np.empty((block, slots), dtype=np.uint64), np.empty((block, slots), dtype=np.int8)
         for first in range(start, stop, block):
             some = slice(first, min(first + block, stop))
             count = some.stop - first
             part = Block(pixels=some, popcount=popcounts[:, :count], accumulator=sums[:, :count])
-            self._fill(part, operands, hook)
+            self._fill(part, operands, hook, spare)
             yield part
 
-    def _fill(self, part: Block, operands: Operands, hook: Hook | None) -> None:
+    def _fill(
+        self, part: Block, operands: Operands, hook: Hook | None, spare: tuple[NDArray[np.uint64], NDArray[np.int8]]
+    ) -> None:
         stage = self.stage
         words = operands.gather(part.pixels)
         outside = None if operands.outside is None else operands.outside[part.pixels]
         quick = self.sum_fits and hook is None and stage.config.simd <= 64 and self.present.all()
-        scratch = np.empty(part.popcount.shape[1:], dtype=np.uint64)
-        small = np.empty(part.popcount.shape[1:], dtype=np.int8)
+        count = part.popcount.shape[1]
+        scratch, small = spare[0][:count], spare[1][:count]
         for fold in range(stage.synapse_folds):
             plane = stage.planes[fold % len(stage.planes)]
             address = fold // len(stage.planes)
@@ -183,12 +188,14 @@ class Folder:
             if not self.present.all():
                 term = term * self.present
             total = term if before is None else before + term
-            if not self.sum_fits:
+            if hook is not None:
+                total = self.wrapping.hold_all(total.astype(np.int64))
+            elif not self.sum_fits:
                 total = self._held_sums(total.astype(np.int64))
             part.accumulator[fold] = total
             if hook is not None:
                 hook(fold, part.pixels, part.accumulator[fold])
-        if self.sum.overflow == "error" and not self.sum_fits:
+        if self.sum.overflow == "error" and not self.sum_fits and hook is None:
             self._refuse(part)
 
     def _count(

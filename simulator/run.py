@@ -33,8 +33,6 @@ from simulator.thresholding import Comparators
 from simulator.timing import RunTimes, run_times
 
 Array = NDArray[Any]
-Change = Callable[[str, Array], Array]
-"""Given a layer's name and its output bits (bool, NHWC), the bits that the next layer sees."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -79,7 +77,7 @@ class Simulator:
         if memories is not None and len(memories) != len(self.stages):
             raise RefdesignError(f"memories: found {len(memories)}, expected one for each of {len(self.stages)} stages")
         self.memories = tuple(memories) if memories is not None else tuple(contents(stage) for stage in self.stages)
-        self._engines = [_Engine(*both) for both in zip(self.stages, self.memories, strict=True)]
+        self._engines = [Engine(*both) for both in zip(self.stages, self.memories, strict=True)]
 
     def stage(self, name: str) -> StageSchedule:
         """The schedule of a layer's stage.
@@ -121,19 +119,17 @@ class Simulator:
 
     def outputs(
         self,
-        images: NDArray[np.uint8],
+        images: NDArray[np.uint8] | NDArray[np.bool_],
         *,
         hooks: dict[str, Hook] | None = None,
-        change: Change | None = None,
         start: str | None = None,
         wanted: frozenset[str] | None = None,
     ) -> dict[str, Array]:
         """The data of a run, without times.
 
         Args:
-            images: uint8 (N, H, W, C); or, with `start`, the input maps of that layer.
+            images: uint8 (N, H, W, C); or, with `start`, the bits that this layer reads, bool.
             hooks: by layer, what happens to accumulators (`simulator.arithmetic.Hook`).
-            change: what happens to bits between layers.
             start: the layer to start from.
             wanted: which outputs to give; None is all.
 
@@ -148,7 +144,7 @@ class Simulator:
 
         first = 0 if start is None else self.index(start)
         if first == 0:
-            check_images(self.network, images)
+            check_images(self.network, images.astype(np.uint8, copy=False))
         maps: Array | PackedBits = images if first == 0 else pack_bool(images.astype(np.bool_))
         for stage, engine in zip(self.stages[first:], self._engines[first:], strict=True):
             name = stage.name
@@ -161,11 +157,19 @@ class Simulator:
                 keep("logits", pooled, self._logits)
                 break
             bits = engine.decide(sums, pooled)
-            if change is not None:
-                bits = change(name, bits)
             keep(f"{name}.bits", bits, _signs)
             maps = pack_bool(bits)
         return found
+
+    def engine(self, name: str, memory: StageMemory | None = None) -> Engine:
+        """A layer's stage prepared for arrays, with its own memories or others."""
+        index = self.index(name)
+        return self._engines[index] if memory is None else Engine(self.stages[index], memory)
+
+    def logits(self, sums: Array) -> Array:
+        """The logits of the last stage's accumulators (N, H', W', O), behind its pool."""
+        last = self.stages[-1]
+        return self._logits(last, sums if last.layer.pool is None else max_pool2d(sums, last.pool))
 
     def _logits(self, stage: StageSchedule, pooled: Array) -> Array:
         sums = _shaped(stage, pooled)
@@ -183,13 +187,18 @@ def _signs(stage: StageSchedule, bits: NDArray[np.bool_]) -> NDArray[np.int8]:
     return _shaped(stage, bits).view(np.int8) * np.int8(2) - np.int8(1)
 
 
-class _Engine:
+class Engine:
     """One stage with its memories, prepared for arrays."""
 
     def __init__(self, stage: StageSchedule, memory: StageMemory) -> None:
         self.stage = stage
         self.memory = memory
         self.folder = Folder(stage, memory)
+
+    @property
+    def pools_bits(self) -> bool:
+        """Whether the pool stands on bits."""
+        return self.stage.config.pool == "bits" and self.stage.layer.pool is not None
 
     @cached_property
     def comparators(self) -> Comparators:
@@ -201,8 +210,11 @@ class _Engine:
         shape = self.stage.layer.weights.shape if isinstance(self.stage.layer, _LAYERS) else ()
         return pack_bool(weight_bits(self.stage, self.memory).reshape(shape))
 
-    def accumulate(self, maps: Array | PackedBits, hook: Hook | None) -> NDArray[np.int32]:
-        """Int32 (N, H', W', O): fold by fold where a width can be exceeded or a hook wants it, else by operators."""
+    def accumulate(self, maps: Array | PackedBits, hook: Hook | None = None) -> Array:
+        """The accumulators of a batch's maps: (N, H', W', O), int32, or int64 where int32 does not hold one.
+
+        Fold by fold where a width can be exceeded or a hook wants it, else by the operators.
+        """
         if self.folder.exact and hook is None:
             return self._by_operators(maps)
         stage = self.stage
@@ -211,7 +223,9 @@ class _Engine:
         sums = np.empty((len(operands.source), self.folder.present.size), dtype=np.int64)
         for block in self.folder.blocks(operands, hook=hook):
             sums[block.pixels] = block.accumulator[-1]
-        return by_channel(stage, sums).reshape(-1, *stage.output_map, stage.layer.out_channels).astype(np.int32)
+        whole = by_channel(stage, sums).reshape(-1, *stage.output_map, stage.layer.out_channels)
+        small = np.iinfo(np.int32)
+        return whole.astype(np.int32) if small.min <= sums.min() and sums.max() <= small.max else whole
 
     def _by_operators(self, maps: Array | PackedBits) -> NDArray[np.int32]:
         layer = self.stage.layer
@@ -224,9 +238,9 @@ class _Engine:
             raise RefdesignError(f"layer {layer.name!r}: reads bits, found an array")
         return pixel_conv2d(maps, self.weights, multiplier=layer.multiplier, offset=layer.offset, **_geometry(layer))
 
-    def decide(self, sums: NDArray[np.int32], pooled: NDArray[np.int32]) -> NDArray[np.bool_]:
+    def decide(self, sums: Array, pooled: Array) -> NDArray[np.bool_]:
         """The bits behind the pool, (N, rows, columns, O), in the order that the stage has them."""
-        if self.stage.config.pool == "accumulators" or self.stage.layer.pool is None:
+        if not self.pools_bits:
             return self.comparators.compare(pooled, pooled=True)
         return self.comparators.pool_bits(self.comparators.compare(sums, pooled=False))
 

@@ -6,7 +6,7 @@ registers at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -82,6 +82,7 @@ def step(
     *,
     stalls: Stalls = NO_STALLS,
     memories: Sequence[StageMemory] | None = None,
+    prepare: Callable[[str, Mvtu], None] | None = None,
     most_cycles: int = 10_000_000,
 ) -> Stepped:
     """Run images through the pipeline, cycle by cycle.
@@ -91,6 +92,7 @@ def step(
         images: uint8 (N, H, W, C).
         stalls: in which cycles the source offers and the sink takes.
         memories: the stages' memories; None is what the network gives.
+        prepare: called with every layer's name and MVTU before the first cycle, to tamper with it.
         most_cycles: give up after so many.
 
     Raises:
@@ -110,6 +112,9 @@ def step(
     if memories is None:
         memories = [contents(stage) for stage in stages]
     models = _models(stages, memories)
+    for model in models:
+        if prepare is not None:
+            prepare(model.stage.name, model.mvtu)
     output: Fifo[Word] = Fifo(accelerator.output_fifo_depth)
     pixels = [_pixel_word(pixel) for pixel in images.reshape(-1, images.shape[-1])]
     words_per_image = stages[-1].words_out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,12 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Comparators:
-    """A stage's threshold memory, laid out for arrays of channels.
+    """A stage's threshold words laid out over the map before the pool; all pixels of a pool's window have the same.
 
     Attributes:
         stage: its schedule; it has thresholds.
-        limit: int64 (m, n, O).
-        flip: bool (m, n, O).
+        limit: int64 (H', W', O).
+        flip: bool (H', W', O).
     """
 
     stage: StageSchedule
@@ -29,42 +30,64 @@ class Comparators:
     flip: NDArray[np.bool_]
 
     @classmethod
-    def of(cls, stage: StageSchedule, memory: StageMemory) -> Comparators:
-        """From the memory's banks."""
+    def of(cls, stage: StageSchedule, memory: StageMemory, phases: tuple[Array, Array] | None = None) -> Comparators:
+        """From the memory's banks.
+
+        Args:
+            stage, memory: the stage and what its memories hold.
+            phases: the phase of every row (H',) and of every column (W',); None are those of the counters. An address
+                beyond the memory wraps.
+        """
         m, n = stage.period
+        if phases is None:
+            rows, columns = (phase.reshape(stage.output_map) for phase in stage.phase)
+            phases = rows[:, 0], columns[0]
         nf, pe = np.nonzero(stage.channels >= 0)
         order = np.argsort(stage.channels[nf, pe])
         nf, pe = nf[order], pe[order]
-        addresses = nf * (m * n) + np.arange(m * n)[:, np.newaxis]
-        limit, flip = memory.limit[pe, addresses], memory.flip[pe, addresses]
-        return cls(stage=stage, limit=limit.reshape(m, n, -1), flip=flip.reshape(m, n, -1))
+        cell = phases[0][:, np.newaxis, np.newaxis] * n + phases[1][:, np.newaxis]
+        address = (nf * (m * n) + cell) % memory.limit.shape[1]
+        return cls(stage=stage, limit=memory.limit[pe, address], flip=memory.flip[pe, address])
 
-    def _over(self, cells: Array, pooled: bool) -> Array:
-        """A memory's cells over the map, (H, W, O): behind the pool, or before it."""
-        rows, columns = (phases.reshape(self.stage.output_map) for phases in self.stage.phase)
-        rows, columns = rows[:, 0], columns[0]
-        if pooled:
-            (height, width), (down, right) = self.stage.pooled_map, self.stage.pool
-            rows, columns = rows[::down][:height], columns[::right][:width]
-        over: Array = cells[rows[:, np.newaxis], columns]
-        return over
+    def _behind_pool(self, over: Array) -> Array:
+        (height, width), (down, right) = self.stage.pooled_map, self.stage.pool
+        return over[::down, ::right][:height, :width]
 
-    def over_map(self) -> NDArray[np.bool_]:
-        """`flip` over the map before the pool: bool (H', W', O)."""
-        flips: NDArray[np.bool_] = self._over(self.flip, False)
-        return flips
+    @cached_property
+    def _limits(self) -> dict[type[np.signedinteger[Any]], Array]:
+        """The limits in the types that sums come in; a limit that int32 does not hold is beyond all int32 sums."""
+        least, most = np.iinfo(np.int32).min, np.iinfo(np.int32).max
+        return {np.int64: self.limit, np.int32: np.clip(self.limit, least, most).astype(np.int32)}
+
+    @cached_property
+    def _flips(self) -> bool:
+        return bool(self.flip.any())
 
     def compare(self, sums: Array, *, pooled: bool) -> NDArray[np.bool_]:
-        """Output bits of sums (N, H, W, O), behind the pool or before it."""
-        fires: NDArray[np.bool_] = sums >= self._over(self.limit, pooled).astype(sums.dtype)
-        if self.flip.any():
-            fires ^= self._over(self.flip, pooled)
+        """Output bits of sums (int32 or int64, (N, H, W, O)), behind the pool or before it."""
+        limit, flip = self._limits[sums.dtype.type], self.flip
+        if pooled:
+            limit, flip = self._behind_pool(limit), self._behind_pool(flip)
+        fires: NDArray[np.bool_] = sums >= limit
+        if self._flips:
+            fires ^= flip
         return fires
 
-    def pool_bits(self, bits: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """OR over each window, AND where `flip`: bool (N, H, W, O) to (N, H // rows, W // columns, O)."""
+    def pool_bits(self, bits: NDArray[np.bool_], flip: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
+        """The bits of each window, one after the other: OR, AND where `flip`; bool (N, H, W, O) to (N, H', W', O).
+
+        Args:
+            bits: before the pool.
+            flip: over the map before the pool, (H, W, O); None is that of the memory.
+        """
+        flips = pool_views(self.stage, (self.flip if flip is None else flip)[np.newaxis])
         views = pool_views(self.stage, bits)
-        return np.where(self._over(self.flip, True), views.all(axis=(2, 4)), views.any(axis=(2, 4)))
+        held = views[:, :, 0, :, 0].copy()
+        for row, column in np.ndindex(*self.stage.pool):
+            if row or column:
+                new = views[:, :, row, :, column]
+                held = np.where(flips[:, :, row, :, column], held & new, held | new)
+        return held
 
 
 def pool_views(stage: StageSchedule, values: Array) -> Array:

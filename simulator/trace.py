@@ -134,7 +134,7 @@ class _StageSource:
         values, flip = self.sums, None
         if stage.config.pool == "bits" and stage.thresholds is not None:
             comparators = Comparators.of(stage, self.memory)
-            values, flip = comparators.compare(self.sums, pooled=False), comparators.over_map()
+            values, flip = comparators.compare(self.sums, pooled=False), comparators.flip
         held = by_slot(stage, before_in_window(stage, values, flip))
         return held.reshape(-1, stage.channel_folds, stage.config.pe)
 

@@ -1,0 +1,283 @@
+"""Fault campaigns: many random faults, the same in every network, with intervals; interrupted ones go on.
+
+Trial k of a structure draws its fault from the seed, the structure and k alone, so the order and the number of runs do
+not matter, and networks that are compared see the same faults (where their memories are of the same size).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from refdesign.errors import RefdesignError
+from simulator.faults import EFFECTS, STRUCTURES, FaultySimulator, random_fault, sizes
+from simulator.run import Simulator
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a campaign draws.
+
+    Attributes:
+        structures: some of `simulator.faults.STRUCTURES`.
+        trials: faults for each structure and network.
+        seed: of all draws.
+        bits: bits that go wrong together.
+        effect: `"flip"`, `"stuck_at_0"` or `"stuck_at_1"`.
+        permanent: or transient.
+
+    >>> Plan(structures=("weights",), trials=3).bits
+    1
+    """
+
+    structures: tuple[str, ...] = STRUCTURES
+    trials: int = 100
+    seed: int = 0
+    bits: int = 1
+    effect: str = "flip"
+    permanent: bool = True
+
+    def __post_init__(self) -> None:
+        for structure in self.structures:
+            if structure not in STRUCTURES:
+                raise RefdesignError(
+                    f"campaign, structure: found {structure!r}, expected one of {', '.join(STRUCTURES)}"
+                )
+        if self.effect not in EFFECTS:
+            raise RefdesignError(f"campaign, effect: found {self.effect!r}, expected one of {', '.join(EFFECTS)}")
+        if min(self.trials, self.bits) < 1 or self.seed < 0:
+            raise RefdesignError(
+                f"campaign, trials, bits, seed: found {self.trials}, {self.bits}, {self.seed}, expected at least 1, 1, 0"
+            )
+
+
+def run_campaign(
+    simulators: Mapping[str, Simulator],
+    images: NDArray[np.uint8],
+    labels: NDArray[np.int64],
+    plan: Plan,
+    *,
+    path: str | PathLike[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Row]:
+    """Run all trials of a plan on every network.
+
+    Args:
+        simulators: by the name under which a network is reported.
+        images: uint8 (N, H, W, C).
+        labels: int64 (N,).
+        plan: what is drawn.
+        path: a file of JSON lines, one for each trial as it is done; trials that stand there already are not run again.
+        progress: called with (trials done, trials in all).
+
+    Returns:
+        One row a trial: network, structure, trial, layer, bit, images, correct (under the fault), clean_correct,
+        corrupted (images whose logits changed), changed (images whose prediction changed).
+
+    Raises:
+        RefdesignError: a file of another campaign, or one that cannot be read or written.
+
+    >>> from refdesign.models import binarynet
+    >>> from simulator.schedule import fit
+    >>> network = binarynet(input_shape=(8, 8, 1), width=1 / 16)
+    >>> images, labels = np.zeros((2, 8, 8, 1), np.uint8), np.zeros(2, np.int64)
+    >>> plan = Plan(structures=("weights",), trials=2)
+    >>> rows = run_campaign({"small": Simulator(network, fit(network))}, images, labels, plan)
+    >>> [(row["structure"], row["trial"], row["images"]) for row in rows]
+    [('weights', 0, 2), ('weights', 1, 2)]
+    """
+    done = _Done(path, {"plan": asdict(plan), "networks": list(simulators), "images": len(images)})
+    total = len(simulators) * plan.trials * len(plan.structures)
+    rows: list[Row] = []
+    for name, simulator in simulators.items():
+        faulty: FaultySimulator | None = None
+        for structure in plan.structures:
+            if not any(np.prod(sizes(stage, structure)) for stage in simulator.stages):
+                raise RefdesignError(f"campaign: network {name!r} has no {structure} in its stages")
+            for trial in range(plan.trials):
+                key = (name, structure, trial)
+                if key not in done.rows:
+                    faulty = faulty or FaultySimulator(simulator, images)
+                    done.add(key, _trial(faulty, labels, plan, name, structure, trial))
+                rows.append(done.rows[key])
+                if progress is not None:
+                    progress(len(rows), total)
+    return rows
+
+
+def _trial(
+    faulty: FaultySimulator, labels: NDArray[np.int64], plan: Plan, name: str, structure: str, trial: int
+) -> Row:
+    rng = np.random.default_rng([plan.seed, STRUCTURES.index(structure), trial])
+    fault = random_fault(
+        rng,
+        faulty.simulator.stages,
+        structure=structure,
+        bits=plan.bits,
+        effect=plan.effect,
+        permanent=plan.permanent,
+    )
+    clean, logits = faulty.clean["logits"], faulty.logits(fault)
+    predicted, expected = logits.argmax(axis=1), clean.argmax(axis=1)
+    return {
+        "network": name,
+        "structure": structure,
+        "trial": trial,
+        "layer": fault.layer,
+        "bit": fault.bit,
+        "images": len(labels),
+        "correct": int((predicted == labels).sum()),
+        "clean_correct": int((expected == labels).sum()),
+        "corrupted": int((logits.reshape(len(labels), -1) != clean.reshape(len(labels), -1)).any(axis=1).sum()),
+        "changed": int((predicted != expected).sum()),
+    }
+
+
+class _Done:
+    """The trials that are done, in memory and, where there is one, in a file."""
+
+    def __init__(self, path: str | PathLike[str] | None, header: Row) -> None:
+        self.rows: dict[tuple[str, str, int], Row] = {}
+        self.path = None if path is None else Path(path)
+        if self.path is None:
+            return
+        header = json.loads(json.dumps(header))
+        try:
+            text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
+            # What an interruption left of the last line is dropped.
+            lines = text[: text.rfind("\n") + 1].splitlines()
+            if not lines:
+                lines = [json.dumps(header)]
+            self.path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+            if json.loads(lines[0]) != header:
+                raise RefdesignError(f"{path}: found another campaign's trials, expected those of {header}")
+            for line in lines[1:]:
+                row = json.loads(line)
+                self.rows[row["network"], row["structure"], row["trial"]] = row
+        except OSError as error:
+            raise RefdesignError(f"{path}: {error.strerror}") from None
+        except (UnicodeDecodeError, json.JSONDecodeError, TypeError, KeyError):
+            raise RefdesignError(f"{path}: found no campaign, expected JSON lines of trials") from None
+
+    def add(self, key: tuple[str, str, int], row: Row) -> None:
+        self.rows[key] = row
+        if self.path is not None:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and its interval.
+
+    Attributes:
+        mean, low, high: the estimate; low and high are NaN where one cluster leaves no way to tell.
+        clusters: the number of independent draws behind it (the smaller of networks and faults where both vary).
+    """
+
+    mean: float
+    low: float
+    high: float
+    clusters: int
+
+
+def clustered(values: Sequence[float], clusters: Sequence[Iterable[object]], confidence: float = 0.95) -> Estimate:
+    """A mean with an interval that knows that observations come in clusters, in one or two ways at once.
+
+    The variance is that of Cameron, Gelbach and Miller (2011): by each way of clustering, less that of both together.
+
+    Args:
+        values: one for each trial.
+        clusters: one or two labellings of the trials (the fault, the network); a labelling with one label is left out.
+        confidence: of the interval, under a normal distribution of the mean.
+
+    >>> estimate = clustered([0.0, 0.0, 1.0, 1.0], [["a", "a", "b", "b"]])
+    >>> estimate.mean, round(estimate.low, 2), estimate.clusters
+    (0.5, -0.48, 2)
+    """
+    observed = np.asarray(values, dtype=np.float64)
+    mean = float(observed.mean())
+    ways = [way for way in (list(labels) for labels in clusters) if len(set(way)) > 1]
+    if not ways:
+        return Estimate(mean, math.nan, math.nan, 1)
+    residuals = observed - mean
+    variances = [_cluster_variance(residuals, way) for way in ways]
+    variance = sum(variances)
+    if len(ways) == 2:
+        together = variance - _cluster_variance(residuals, list(zip(*ways, strict=True)))
+        variance = together if together > 0 else max(variances)
+    reach = float(norm.ppf((1 + confidence) / 2)) * math.sqrt(variance)
+    return Estimate(mean, mean - reach, mean + reach, min(len(set(way)) for way in ways))
+
+
+def _cluster_variance(residuals: NDArray[np.float64], labels: Sequence[object]) -> float:
+    sums: dict[object, float] = {}
+    for label, residual in zip(labels, residuals.tolist(), strict=True):
+        sums[label] = sums.get(label, 0.0) + residual
+    count = len(sums)
+    correction = count / (count - 1) if count > 1 else 1.0
+    return correction * sum(value * value for value in sums.values()) / len(residuals) ** 2
+
+
+def wilson(successes: int, trials: int, confidence: float = 0.95) -> Estimate:
+    """A share and its Wilson interval, which is sound for shares near 0 and 1 too.
+
+    >>> estimate = wilson(0, 100)
+    >>> estimate.low, round(estimate.high, 3)
+    (0.0, 0.037)
+    """
+    z = float(norm.ppf((1 + confidence) / 2))
+    share = successes / trials
+    middle = (share + z * z / (2 * trials)) / (1 + z * z / trials)
+    reach = z / (1 + z * z / trials) * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    low = middle - reach if successes else 0.0
+    high = middle + reach if successes < trials else 1.0
+    return Estimate(share, low, high, trials)
+
+
+def summarise(
+    rows: Sequence[Row], by: Sequence[str], *, group: Callable[[str], str] = str, confidence: float = 0.95
+) -> list[Row]:
+    """Rates with intervals for every group of trials.
+
+    Args:
+        rows: of `run_campaign`.
+        by: the columns that make a group, for example `("network", "structure")` or `("structure", "bit")`.
+        group: maps a network's name to the kind under which it counts (five seeds of one kind are five clusters).
+        confidence: of the intervals.
+
+    Returns:
+        For each group its columns; `trials`; `accuracy_drop` and `corrupted` (means over trials, clustered by fault and
+        network), `any_corruption` (the share of faults that change any logit, Wilson), as (mean, low, high).
+    """
+    grouped: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        key = tuple(group(row[column]) if column == "network" else row[column] for column in by)
+        grouped.setdefault(key, []).append(row)
+    result = []
+    for key, members in grouped.items():
+        clusters = [[(row["structure"], row["trial"]) for row in members], [row["network"] for row in members]]
+        drop = [(row["clean_correct"] - row["correct"]) / row["images"] for row in members]
+        corrupted = [row["corrupted"] / row["images"] for row in members]
+        struck = sum(row["corrupted"] > 0 for row in members)
+        result.append(
+            {
+                **dict(zip(by, key, strict=True)),
+                "trials": len(members),
+                "accuracy_drop": clustered(drop, clusters, confidence),
+                "corrupted": clustered(corrupted, clusters, confidence),
+                "any_corruption": wilson(struck, len(members), confidence),
+            }
+        )
+    return result
