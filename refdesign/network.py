@@ -178,7 +178,10 @@ class RealConv2d(Convolution):
 
     Each sum is taken over rows, columns, channels in that order in float64 and rounded to float32 once; the
     framework's own sum may differ from it by rounding, so bits with a margin below the bound of that rounding
-    are listed as uncertain (output `<layer>.uncertain`).
+    are listed as uncertain (output `<layer>.uncertain`). That bound is, with n = `fan_in` and u = 2**-24,
+    (n*u/(1 - n*u) + 2*n*2**-53) * (sum of |x*w|) + u*|sum of x*w| + (n + 1)*2**-149: n roundings of float32 and
+    n of float64 on the way of each product, the last rounding, and underflow. It is computed in float64 in this
+    order, rounded to float32 and then to the next number up.
 
     Attributes:
         weights: float32, shape (O, kernel rows, kernel columns, I/groups).

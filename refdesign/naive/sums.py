@@ -26,9 +26,6 @@ FloatMap = list[list[list[float]]]
 Tick = Callable[[], None]
 """Called when one output pixel is done."""
 
-UNIT_ROUNDOFF = Fraction(1, 2**24)
-"""Half the spacing of float32 numbers at 1."""
-
 
 @dataclass(frozen=True)
 class Bits:
@@ -253,9 +250,7 @@ class RealConvolution:
             [float32.add(float32.multiply(float(p), float(scale)), float(shift)) for p in range(256)]
             for scale, shift in zip(layer.scale, layer.shift, strict=True)
         ]
-        terms = layer.fan_in
-        self._growth = terms * UNIT_ROUNDOFF / (1 - terms * UNIT_ROUNDOFF)
-        self._underflow = terms * Fraction(2) ** float32.SMALLEST_EXPONENT
+        self._terms = layer.fan_in
 
     def __call__(self, image: IntMap, tick: Tick) -> tuple[FloatMap, FloatMap]:
         """From a map of pixels 0 ... 255 to the map of v, and to the bound of what another order may differ by."""
@@ -286,21 +281,16 @@ class RealConvolution:
         return numbers
 
     def _sum(self, x: list[float], w: list[float]) -> tuple[float, float]:
-        total, magnitude = 0.0, Fraction(0)
+        total = magnitude = 0.0
         for value, weight in zip(x, w, strict=True):  # not sum(): it compensates for rounding from Python 3.12 on
             total += value * weight  # the product of two float32 is exact in float64
-            magnitude += abs(Fraction(value * weight))
+            magnitude += abs(value * weight)
         v = _finite(float32.round_to_float32(Fraction(total)), self._name)
-        return v, round_up_to_float32(self._growth * magnitude + self._underflow)
+        return v, self._bound(total, magnitude)
 
-
-def round_up_to_float32(x: Fraction) -> float:
-    """The least float32 that is not below x, for x >= 0.
-
-    >>> round_up_to_float32(Fraction(1) + Fraction(1, 2**40)) == 1 + 2.0**-23
-    True
-    """
-    nearest = float32.round_to_float32(x)
-    if isinf(nearest) or Fraction(nearest) >= x:
-        return nearest
-    return float(np.nextafter(np.float32(nearest), np.float32(np.inf)))
+    def _bound(self, total: float, magnitude: float) -> float:
+        """The bound of `network.RealConv2d`, in float64 in the order written there."""
+        n, u = self._terms, 2.0**-24
+        limit = (n * u / (1 - n * u) + 2 * n * 2.0**-53) * magnitude + u * abs(total) + (n + 1) * 2.0**-149
+        nearest = _finite(float32.round_to_float32(Fraction(limit)), self._name)
+        return float(np.nextafter(np.float32(nearest), np.float32(np.inf)))
