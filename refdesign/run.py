@@ -67,20 +67,39 @@ def thresholds_of(network: NetworkData) -> dict[str, Thresholds]:
         if not isinstance(layer, Stage):
             continue
         if layer.folds:
-            try:
-                thresholds[layer.name] = fold(
-                    fold_channels(layer),
-                    layer.kernel or NO_DITHER,
-                    fan_in=layer.fan_in,
-                    conventions=network.conventions,
-                    domain=accumulator_domain(layer, ternary_input=ternary),
-                )
-            except RefdesignError as error:
-                raise RefdesignError(f"layer {layer.name!r}: {error}") from None
+            thresholds[layer.name] = fold_layer(network, layer, ternary_input=ternary)
             ternary = bool(np.any(thresholds[layer.name].ternary))
         else:
             ternary = network.conventions.sign_at_zero == 0
     return thresholds
+
+
+def fold_layer(network: NetworkData, layer: Stage, *, ternary_input: bool = False) -> Thresholds:
+    """The integer thresholds of one layer that folds.
+
+    Args:
+        network: gives the conventions.
+        layer: the layer.
+        ternary_input: whether its inputs can be 0 (exact ties under `sign_at_zero=0`).
+
+    Raises:
+        RefdesignError: it cannot be folded under the network's conventions.
+
+    >>> from refdesign.api import pretrained
+    >>> digits = pretrained("digits")
+    >>> fold_layer(digits, digits.layers[0]).shape
+    (2, 2, 64)
+    """
+    try:
+        return fold(
+            fold_channels(layer),
+            layer.kernel or NO_DITHER,
+            fan_in=layer.fan_in,
+            conventions=network.conventions,
+            domain=accumulator_domain(layer, ternary_input=ternary_input),
+        )
+    except RefdesignError as error:
+        raise RefdesignError(f"layer {layer.name!r}: {error}") from None
 
 
 class Path(Protocol):
@@ -109,10 +128,8 @@ class PackedPath:
         self.thresholds = thresholds_of(network)
         self.sums: dict[str, list[Callable[[Any], NDArray[np.int32]]]] = {}
         for layer in network.layers:
-            if isinstance(layer, BinaryDense):
-                self.sums[layer.name] = [PreparedDense(layer.weights)]
-            elif isinstance(layer, Convolution) and not isinstance(layer, RealConv2d):
-                self.sums[layer.name] = _convolutions(layer, network.shapes[layer.name].input)
+            if sums := prepared_sums(network, layer):
+                self.sums[layer.name] = sums
 
     def integers(self, layer: Stage, x: Any) -> NDArray[np.int32]:
         if isinstance(layer, BinaryDense):
@@ -168,6 +185,23 @@ class _Float:
 
 def _unpacked(weights: PackedBits | NDArray[np.int32]) -> NDArray[Any]:
     return unpack(weights) if isinstance(weights, PackedBits) else weights
+
+
+def prepared_sums(network: NetworkData, layer: Layer) -> list[Callable[[Any], NDArray[np.int32]]]:
+    """What computes a layer's accumulators from packed bits or pixels: one callable, one for each basis, or none.
+
+    Dense layers take bits that are flattened.
+
+    >>> from refdesign.api import pretrained
+    >>> digits = pretrained("digits")
+    >>> prepared_sums(digits, digits.layers[0])[0](np.zeros((2, 8, 8, 1), np.uint8)).shape
+    (2, 8, 8, 64)
+    """
+    if isinstance(layer, BinaryDense):
+        return [PreparedDense(layer.weights)]
+    if isinstance(layer, Convolution) and not isinstance(layer, RealConv2d):
+        return _convolutions(layer, network.shapes[layer.name].input)
+    return []
 
 
 def _convolutions(layer: Convolution, shape: tuple[int, ...]) -> list[Callable[[Any], NDArray[np.int32]]]:

@@ -20,7 +20,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -101,12 +101,14 @@ class Answer:
     Attributes:
         outputs: arrays by output name, in order of execution, every one of the network's shape; the dtype is theirs.
         findings: what was wrong with the answer.
-        asked: whether it makes sense to ask again (a hung implementation still runs).
+        goes_on: whether it makes sense to ask further (a hung implementation still runs).
+        answered: which images an output was answered for, bool (N,) by output name; all where it has no entry.
     """
 
     outputs: Mapping[str, NDArray[Any]]
     findings: tuple[Finding, ...] = ()
-    asked: bool = True
+    goes_on: bool = True
+    answered: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
 
 
 def expected_shape(network: NetworkData, output: str) -> tuple[int, ...]:
@@ -212,7 +214,7 @@ def ask(
     'raised'
     """
     first = _ask_once(implementation, network, images, time_limit)
-    if not repeat or not first.outputs or not first.asked:
+    if not repeat or not first.outputs or not first.goes_on:
         return first
     kept = {name: array.copy() for name, array in first.outputs.items()}
     second = _ask_once(implementation, network, images, time_limit)
@@ -222,7 +224,7 @@ def ask(
         if again is None or not np.array_equal(array, again, equal_nan=array.dtype.kind == "f"):
             count = "all" if again is None else f"{int((array != again).sum()):,} of {array.size:,}"
             findings.append(Finding("not repeatable", f"asked again, {count} values are others", name))
-    return Answer(kept, tuple(findings), second.asked)
+    return Answer(kept, tuple(findings), second.goes_on)
 
 
 def _ask_once(implementation: Implementation, network: NetworkData, images: Images, time_limit: float | None) -> Answer:
@@ -254,7 +256,7 @@ def _ask_once(implementation: Implementation, network: NetworkData, images: Imag
         finding = Finding(
             "inputs changed", f"{changed:,} of {images.size:,} values of its input array were overwritten"
         )
-        answer = Answer(answer.outputs, (*answer.findings, finding), answer.asked)
+        answer = Answer(answer.outputs, (*answer.findings, finding), answer.goes_on)
     return answer
 
 

@@ -1,0 +1,357 @@
+"""Comparison of an implementation with the reference: streaming, layer by layer, equality on bits and integers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdesign.errors import RefdesignError
+from refdesign.network import NetworkData, Stage, layer_outputs
+from refdesign.run import check_images, default_batch_size, run_batch, run_layer, thresholds_of
+from refdesign.verify.differences import FirstDifference, OutputCount, count_for, differ, first_difference
+from refdesign.verify.doors.door import Door
+from refdesign.verify.implementation import Answer, Finding, Images, comparable_outputs
+
+EQUAL, DIFFERENT, COULD_NOT_RUN = 0, 1, 2
+"""The statuses of a verdict, which are the command line's exit statuses."""
+
+SAMPLE_IMAGES = 24
+"""How many images, with their answers, are kept for the diagnosis: differing ones first."""
+
+_FINDINGS = 100
+
+
+@dataclass
+class Sample:
+    """Images with the implementation's answers, for the diagnosis.
+
+    Attributes:
+        numbers: the images' numbers.
+        images: uint8 (N, H, W, C).
+        outputs: what the implementation answered for them, by output name.
+    """
+
+    numbers: NDArray[np.intp]
+    images: Images
+    outputs: dict[str, NDArray[Any]]
+
+
+@dataclass
+class Verdict:
+    """What a verification found.
+
+    Attributes:
+        network, implementation: their names.
+        images: how many images were asked about.
+        counts: by output, in order of execution, those that were compared.
+        alone: by output, each layer judged by itself, on the inputs that the implementation had for it (or on the
+            reference's inputs where it can be asked layer by layer).
+        not_compared: outputs of the network that the implementation did not answer.
+        findings: what was wrong besides differing values.
+        first: the first differing value, in order of execution.
+        sample: images and answers for the diagnosis, where something differs.
+    """
+
+    network: str
+    implementation: str
+    images: int = 0
+    counts: dict[str, OutputCount] = field(default_factory=dict)
+    alone: dict[str, OutputCount] = field(default_factory=dict)
+    not_compared: tuple[str, ...] = ()
+    findings: list[Finding] = field(default_factory=list)
+    first: FirstDifference | None = None
+    sample: Sample | None = None
+
+    @property
+    def differing(self) -> int:
+        """How many values differ, over all outputs."""
+        return sum(count.differing for count in self.counts.values())
+
+    @property
+    def values(self) -> int:
+        """How many values were compared."""
+        return sum(count.values for count in self.counts.values())
+
+    @property
+    def status(self) -> int:
+        """0 equal, with the last layer compared; 1 different or at fault; 2 nothing that a verdict can rest on."""
+        if (
+            self.differing
+            or any(c.differing for c in self.alone.values())
+            or any(finding.fault for finding in self.findings)
+        ):
+            return DIFFERENT
+        logits = self.counts.get("logits")
+        return COULD_NOT_RUN if logits is None or not logits.values else EQUAL
+
+    @property
+    def layers_at_fault(self) -> tuple[str, ...]:
+        """The layers that are wrong by themselves, in order of execution."""
+        names = (
+            "logits" if name == "logits" else name.rpartition(".")[0] for name, c in self.alone.items() if c.differing
+        )
+        return tuple(dict.fromkeys(names))
+
+
+def batches(images: Images, size: int) -> Iterable[Images]:
+    """Images in batches of at most `size`."""
+    return (images[start : start + size] for start in range(0, len(images), size))
+
+
+def compare(
+    network: NetworkData,
+    door: Door,
+    images: Images | Iterable[Images],
+    *,
+    batch_size: int | None = None,
+    layers_alone: bool = True,
+    isolated: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Verdict:
+    """Compare an implementation with the reference.
+
+    Bits and integers are compared with equality, floats as numbers (so 0.0 equals -0.0). Bits that the reference
+    itself leaves open (`<layer>.uncertain`) are left out and counted; so is what follows from them.
+
+    Args:
+        network: the reference.
+        door: the implementation.
+        images: uint8 (N, H, W, C), or an iterable of batches of them, which need not fit into memory.
+        batch_size: images at a time; None chooses by memory.
+        layers_alone: also judge every layer by itself on the inputs that the implementation had for it.
+        isolated: feed every layer the reference's inputs, where the implementation can be asked layer by layer.
+        progress: called with the number of images done.
+
+    Returns:
+        The verdict; the door is left open.
+
+    Raises:
+        RefdesignError: images of another shape or dtype, or none at all; `isolated` where layers cannot be asked.
+
+    >>> from refdesign.api import pretrained
+    >>> from refdesign.verify.doors.callable import CallableDoor
+    >>> digits = pretrained("digits")
+    >>> images = np.arange(3 * 64, dtype=np.uint8).reshape(3, 8, 8, 1)
+    >>> compare(digits, CallableDoor(digits.run, digits), images).status
+    0
+    """
+    verdict = Verdict(network.name, door.what)
+    work = _Comparison(network, verdict, layers_alone)
+    size = default_batch_size(network) if batch_size is None else batch_size
+    if size < 1:
+        raise RefdesignError(f"batch_size: found {size}, expected at least 1")
+    pieces = batches(images, size) if isinstance(images, np.ndarray) else images
+    for batch in pieces:
+        check_images(network, batch)
+        if not len(batch):
+            continue
+        answer = door.ask(batch)
+        work.add(batch, answer)
+        if isolated:
+            work.add_isolated(batch, door)
+        if progress is not None:
+            progress(verdict.images)
+        if not answer.goes_on:
+            break
+    if not verdict.images:
+        raise RefdesignError("images: found none, expected at least one to compare")
+    work.finish()
+    return verdict
+
+
+class _Comparison:
+    """A comparison under way: the counts, and what is kept for the report."""
+
+    def __init__(self, network: NetworkData, verdict: Verdict, layers_alone: bool) -> None:
+        self.network = network
+        self.verdict = verdict
+        self.layers_alone = layers_alone
+        self.order = comparable_outputs(network)
+        self.uncertain = tuple(name for name in network.output_names if name.endswith(".uncertain"))
+        self.counts: dict[str, OutputCount] = {}
+        self.alone: dict[str, OutputCount] = {}
+        self.kept: tuple[int, int, Images, dict[str, NDArray[Any]]] | None = None
+        self.sample: list[tuple[bool, int, Images, dict[str, NDArray[Any]]]] = []
+
+    def add(self, images: Images, answer: Answer) -> None:
+        start = self.verdict.images
+        self.verdict.images += len(images)
+        for finding in answer.findings:
+            self._found(finding, start)
+        names = [name for name in self.order if name in answer.outputs]
+        if not names:
+            return
+        ours = run_batch(self.network, images, "packed", frozenset((*names, *self.uncertain)))
+        spoiled = np.zeros(len(images), dtype=np.bool_)
+        differing = np.zeros(len(images), dtype=np.bool_)
+        for name in names:
+            open_ = self._open(name, ours, answer, spoiled)
+            rows = answer.answered.get(name)
+            where = self._add(self.counts, name, start, ours[name], answer.outputs[name], rows, open_)
+            if where is not None:
+                differing |= where
+                self._keep_first(name, start, images, answer, int(where.argmax()))
+        if self.layers_alone and not self.uncertain:
+            self._judge_layers(start, ours, answer, equal=not differing.any())
+        self._keep_sample(start, images, answer, differing)
+
+    def _add(
+        self,
+        counts: dict[str, OutputCount],
+        name: str,
+        start: int,
+        ours: NDArray[Any],
+        theirs: NDArray[Any],
+        rows: NDArray[np.bool_] | None,
+        open_: NDArray[np.bool_] | None = None,
+    ) -> NDArray[np.bool_] | None:
+        """Count one output of a batch; returns which images differ, bool (N,), or None: none."""
+        if name not in counts:
+            counts[name] = count_for(self.network, name)
+        numbers = np.arange(start, start + len(ours))
+        if rows is not None:
+            open_ = None if open_ is None else np.broadcast_to(open_, ours.shape)[rows]
+            ours, theirs, numbers = ours[rows], theirs[rows], numbers[rows]
+        where = counts[name].add(numbers, ours, theirs, open_)
+        if where is None:
+            return None
+        found = where.reshape(len(where), -1).any(axis=1)
+        if rows is None:
+            return np.asarray(found)
+        spread = np.zeros(len(rows), dtype=np.bool_)
+        spread[rows] = found
+        return spread
+
+    def _open(
+        self, name: str, ours: dict[str, NDArray[Any]], answer: Answer, spoiled: NDArray[np.bool_]
+    ) -> NDArray[np.bool_] | None:
+        """Where the reference leaves an output open; marks the images in which an open bit does differ."""
+        layer, _, part = name.rpartition(".")
+        open_ = None
+        if spoiled.any():
+            open_ = spoiled.reshape(-1, *(1,) * (ours[name].ndim - 1)).copy()
+        if part in ("bits", "real") and f"{layer}.uncertain" in ours:
+            uncertain = ours[f"{layer}.uncertain"]
+            open_ = uncertain if open_ is None else uncertain | open_
+            wrong = (differ(ours[name], answer.outputs[name]) & uncertain) if part == "bits" else None
+            if wrong is not None:
+                spoiled |= wrong.reshape(len(wrong), -1).any(axis=1)
+        return open_
+
+    def _judge_layers(self, start: int, ours: dict[str, NDArray[Any]], answer: Answer, *, equal: bool) -> None:
+        """Judge every layer by itself: where its inputs differ from ours, our layer gets theirs."""
+        before = ""
+        for layer in self.network.layers:
+            last = layer is self.network.layers[-1]
+            names = [*layer_outputs(self.network, layer), *(["logits"] if last else [])]
+            names = [name for name in names if name in answer.outputs]
+            source = f"{before}.bits"
+            inputs = answer.outputs.get(source)
+            before = layer.name
+            judged = isinstance(layer, Stage) and (layer is self.network.layers[0] or inputs is not None)
+            if not judged or not names or not isinstance(layer, Stage) or layer.shortcut is not None:
+                continue
+            if any(name in answer.answered for name in answer.outputs):
+                continue
+            if equal:  # then so are their inputs, and there is nothing to compare again
+                for name in names:
+                    self.alone.setdefault(name, count_for(self.network, name)).values += ours[name].size
+                continue
+            expected = dict(ours)
+            if inputs is not None:
+                signs, valid = _signs(inputs)
+                if not valid:
+                    continue
+                changed = np.flatnonzero((signs != ours[source]).reshape(len(signs), -1).any(axis=1))
+                if changed.size:
+                    redone = run_layer(self.network, layer, signs[changed])
+                    for name in names:
+                        expected[name] = ours[name].copy()
+                        expected[name][changed] = redone[name]
+            for name in names:
+                self._add(self.alone, name, start, expected[name], answer.outputs[name], None)
+
+    def add_isolated(self, images: Images, door: Door) -> None:
+        """Feed every layer the reference's inputs, and compare what it makes of them."""
+        start = self.verdict.images - len(images)
+        ours = run_batch(self.network, images, "packed", frozenset(self.network.output_names))
+        x: NDArray[Any] = images
+        for layer in self.network.layers:
+            answer = door.ask_layer(layer.name, x)
+            if answer is None:
+                raise RefdesignError(
+                    f"{door.what}: cannot be asked layer by layer, expected a callable with a method "
+                    "run_layer(layer_name, inputs)"
+                )
+            for finding in answer.findings:
+                self._found(finding, start)
+            for name, array in answer.outputs.items():
+                self._add(self.alone, name, start, ours[name], array, None)
+            if not answer.goes_on:
+                return
+            x = ours.get(f"{layer.name}.bits", ours.get(f"{layer.name}.real", x))
+
+    def _found(self, finding: Finding, start: int) -> None:
+        if len(self.verdict.findings) >= _FINDINGS:
+            return
+        same = (finding.kind, finding.output, finding.message)
+        if all((f.kind, f.output, f.message) != same for f in self.verdict.findings):
+            image = start if finding.image is None else start + finding.image
+            self.verdict.findings.append(
+                Finding(finding.kind, finding.message, finding.output, image, finding.fault)
+            )  # fmt: skip
+
+    def _keep_first(self, name: str, start: int, images: Images, answer: Answer, row: int) -> None:
+        order = self.order.index(name)
+        if self.kept is None or order < self.kept[0]:
+            self.kept = (order, start + row, images[row : row + 1].copy(), _row(answer, row))
+
+    def _keep_sample(self, start: int, images: Images, answer: Answer, differing: NDArray[np.bool_]) -> None:
+        """Keep differing images before equal ones, and of each kind the first."""
+        full = sum(entry[0] for entry in self.sample) >= SAMPLE_IMAGES
+        if full or (len(self.sample) >= SAMPLE_IMAGES and not differing.any()):
+            return
+        for row in [*np.flatnonzero(differing)[:SAMPLE_IMAGES], *np.flatnonzero(~differing)[:SAMPLE_IMAGES]]:
+            answers = _row(answer, int(row))
+            if set(answers) == set(answer.outputs):
+                self.sample.append((bool(differing[row]), start + int(row), images[row].copy(), answers))
+        self.sample.sort(key=lambda entry: (not entry[0], entry[1]))
+        del self.sample[SAMPLE_IMAGES:]
+
+    def finish(self) -> None:
+        verdict = self.verdict
+        verdict.counts = {name: self.counts[name] for name in self.order if name in self.counts}
+        verdict.alone = {name: self.alone[name] for name in self.order if name in self.alone}
+        verdict.not_compared = tuple(name for name in self.order if name not in self.counts)
+        if "logits" not in verdict.counts and not any(finding.fault for finding in verdict.findings):
+            message = "the last layer was not compared, so nothing follows for the network"
+            verdict.findings.append(Finding("missing", message, "logits", fault=False))
+        if self.kept is not None:
+            order, number, image, theirs = self.kept
+            everything = run_batch(self.network, image, "packed", frozenset(self.network.output_names))
+            ours = {name: array[0] for name, array in everything.items()}
+            count = verdict.counts[self.order[order]]
+            verdict.first = first_difference(self.network, count, number, ours, theirs, thresholds_of(self.network))
+        if self.sample:
+            numbers = np.array([entry[1] for entry in self.sample])
+            names = [name for name in self.order if all(name in entry[3] for entry in self.sample)]
+            outputs = {name: np.stack([entry[3][name] for entry in self.sample]) for name in names}
+            verdict.sample = Sample(numbers, np.stack([entry[2] for entry in self.sample]), outputs)
+
+
+def _row(answer: Answer, row: int) -> dict[str, NDArray[Any]]:
+    """One image's answers, copied."""
+    rows = {name: mask[row] for name, mask in answer.answered.items()}
+    return {name: array[row].copy() for name, array in answer.outputs.items() if rows.get(name, True)}
+
+
+def _signs(bits: NDArray[Any]) -> tuple[NDArray[np.int8], bool]:
+    """Their bits as int8, and whether they are bits at all."""
+    if bits.dtype == np.bool_:
+        return np.where(bits, 1, -1).astype(np.int8), True
+    valid = bool(np.isin(bits, (-1, 0, 1)).all())
+    return bits.astype(np.int8) if valid else np.zeros(bits.shape, np.int8), valid

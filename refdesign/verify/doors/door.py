@@ -1,0 +1,28 @@
+"""What all doors have in common."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from refdesign.verify.implementation import Answer, Finding, Images
+
+
+class Door(Protocol):
+    """A way to an implementation under test.
+
+    Attributes:
+        what: one line that names the implementation in reports.
+        again: whether it can be asked about images of our choice, and again.
+    """
+
+    what: str
+    again: bool
+
+    def ask(self, images: Images) -> Answer:
+        """The answer to a batch of images; files answer for the next images in order."""
+
+    def ask_layer(self, layer: str, inputs: Images) -> Answer | None:
+        """The answer of one layer to inputs of our choice; None where it cannot be asked so."""
+
+    def close(self) -> tuple[Finding, ...]:
+        """End it; what was wrong at the end."""
