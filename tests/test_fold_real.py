@@ -121,8 +121,9 @@ integers = st.integers(-(2**40), 2**40)
 
 @given(integers, integers, st.integers(1, 2**40), st.integers(1, 1000), st.sampled_from([0, 7]))
 @example(-1, 0, 2, 1, 0)
-@example(-3, 5, 4, 1, 0)
-@example(1, 0, 4, 3, 0)
+@example(-3, 5, 8, 1, 0)  # v * 2**-149 is a square: z is rational
+@example(1, 0, 2, 3, 0)
+@example(-1, 0, 2, 3, 7)
 def test_the_floor_of_z(p: int, q: int, v: int, denominator: int, more: int) -> None:
     """floor(z * 2**(447 + more)) of z = (p/sqrt(v) + q)/denominator, all times powers of two."""
     one = 1 << 149
@@ -134,6 +135,27 @@ def test_the_floor_of_z(p: int, q: int, v: int, denominator: int, more: int) -> 
     floor, exact = channel.floor(one, more)
     assert floor == min(scaled).__floor__() == max(scaled).__floor__()
     assert exact == (scaled[0] == scaled[1] == floor)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_z_below_all_scales(sign: int) -> None:
+    """z = +-2**-447/sqrt(3): its enclosure leaves zero out, and it decides between two float32 when added."""
+    low, high = ExactChannel(gamma=sign, alpha=1, mean=0, offset=0, variance=3 << 149).enclosure(1)
+    root = square_root(Fraction(3), 600)
+    ends = sorted(sign / (Fraction(2) ** 447 * end) for end in root)
+    assert low <= ends[0] <= ends[1] <= high
+    assert low * sign > 0
+    assert high * sign > 0
+
+    smallest = np.array([2.0**-149], dtype=np.float32)
+    one, three = np.array([1], dtype=np.float32), np.array([3], dtype=np.float32)
+    bn = BatchNorm(smallest * np.float32(sign), one, 0 * one, three, 0.0, alpha=smallest)
+    halfway = ThresholdKernel(np.array([[-(2.0**-24)]], dtype=np.float32))  # 1 + 2**-24 lies between two float32
+    z = dithered_batch_norm(smallest[np.newaxis], bn, halfway, Conventions())
+    assert z[0, 0] == (1 + 2.0**-23 if sign > 0 else 1)
+    odd = ThresholdKernel(np.array([[-3 * 2.0**-24]], dtype=np.float32))
+    z = dithered_batch_norm(smallest[np.newaxis], bn, odd, Conventions())
+    assert z[0, 0] == (1 + 2.0**-22 if sign > 0 else 1 + 2.0**-23)
 
 
 def test_float64_alone_is_caught() -> None:
