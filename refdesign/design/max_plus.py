@@ -15,12 +15,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from refdesign.design.parallel import Progress
 from refdesign.errors import RefdesignError
 
 __all__ = ["RowBound", "closed_walks", "necklaces", "row_bound", "row_product", "rows_from", "rows_to"]
 
 Table = NDArray[np.float64]
 Vector = NDArray[np.float64]
+
+BOUND_ITERATIONS = 60
+PATIENCE = 12
+"""Iterations without progress after which the bound is taken as it is."""
 
 
 def row_product(table: Table, values: Vector, width: int) -> Vector:
@@ -139,11 +144,19 @@ class RowBound:
     slack: Vector
 
 
-def row_bound(table: Table, width: int, *, iterations: int = 60) -> RowBound:
+def row_bound(
+    table: Table, width: int, *, iterations: int = BOUND_ITERATIONS, progress: Progress | None = None
+) -> RowBound:
     """A potential by averaged value iteration, and the bound that it proves.
 
     Any potential proves a bound; more iterations prove a tighter one. h is moved half-way towards its product
     with W (Krasnoselskii-Mann), which converges where plain value iteration goes round in a cycle.
+
+    Args:
+        table: in fixed point.
+        width: n, the number of columns.
+        iterations: at most so many; fewer where they no longer help.
+        progress: called with the iterations done and their largest number.
 
     Source: this project; weak duality of the maximum cycle mean.
 
@@ -155,12 +168,17 @@ def row_bound(table: Table, width: int, *, iterations: int = 60) -> RowBound:
     potential = np.zeros(table.shape[0] ** width)
     gain = row_product(table, potential, width)
     best = RowBound(float(gain.max()), potential, float(gain.max()) - gain)
-    for _ in range(iterations - 1):
-        if best.mean == float(gain.min()):
+    improved = 0
+    for iteration in range(1, iterations):
+        if best.mean == float(gain.min()) or iteration - improved > PATIENCE:
             break
+        if progress is not None:
+            progress(iteration, iterations)
         potential = potential + np.rint((gain - gain.max()) / 2)
         gain = row_product(table, potential, width) - potential
         mean = float(gain.max())
         if mean < best.mean:
+            # Less than the rounding of one row's look-ups is no progress.
+            improved = iteration if mean < best.mean - width else improved
             best = RowBound(mean, potential, mean - gain)
     return best

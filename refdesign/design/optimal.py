@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from refdesign.design.classes import Indices, KernelClass, group_classes
 from refdesign.design.joint import JointDistribution
-from refdesign.design.max_plus import Table, closed_walks, necklaces, row_bound, rows_from
+from refdesign.design.max_plus import BOUND_ITERATIONS, Table, closed_walks, necklaces, row_bound, rows_from
 from refdesign.design.parallel import Checkpoint, Progress, check_jobs, fingerprint, ordered
 from refdesign.design.total_variation import (
     FRACTION_BITS,
@@ -75,7 +75,9 @@ def search_cost(levels: int, shape: tuple[int, int]) -> float:
     """
     height, width = max(shape), min(shape)
     # Burnside's count of necklaces is L**n / n to within a few per cent.
-    return math.pow(levels, width) / width * _row_seconds(levels, height, width) + 60 * _row_seconds(levels, 2, width)
+    return math.pow(levels, width) / width * _row_seconds(levels, height, width) + BOUND_ITERATIONS * _row_seconds(
+        levels, 2, width
+    )
 
 
 def _row_seconds(levels: int, height: int, width: int) -> float:
@@ -161,7 +163,7 @@ def optimum(
         levels, objective, weight, norm: see `objective_table`.
         jobs: see `refdesign.design.parallel.ordered`; the result does not depend on it.
         checkpoint: a file that keeps what is done; the same call takes it up again.
-        progress: called with the first rows tried and to be tried.
+        progress: called with the iterations of a long bound, then with the first rows tried and to be tried.
         max_seconds: refuse a search that is estimated to take longer on one core.
 
     Raises:
@@ -183,9 +185,11 @@ def optimum(
     height, width = max(m, n), min(m, n)
     walk_table = np.ascontiguousarray(table.swapaxes(1, 2)) if turned else table
     size = level_set.size
-    # Before anything is allocated: the bound alone needs 60 products.
-    _check_feasible(size, (m, n), 60 * _row_seconds(size, 2, width), max_seconds)
-    bound = row_bound(walk_table, width)
+    # Before anything is allocated: the bound alone takes as many products.
+    _check_feasible(size, (m, n), BOUND_ITERATIONS * _row_seconds(size, 2, width), max_seconds)
+    bound_seconds = BOUND_ITERATIONS * _row_seconds(size, 2, width)
+    # A bar for what takes long enough to be seen.
+    bound = row_bound(walk_table, width, progress=progress if bound_seconds > 1 else None)
     rows = necklaces(size, width)
     # The bound treats rotations of a row alike (all steps commute with rotation, in whole numbers).
     rows = rows[np.argsort(bound.slack[rows], kind="stable")]
