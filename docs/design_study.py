@@ -3,7 +3,7 @@
     python -m docs.design_study --cifar FOLDER --released FILE
 
 FOLDER holds CIFAR-10 in its official binary format, FILE is the authors' `threshold_metrics.mat`. Tables are written
-between the markers in `docs/design.md`, pictures to `docs/figures/design_*.png`. Takes about three minutes.
+between the markers in `docs/design.md`, pictures to `docs/figures/design_*.png`. Takes about two minutes.
 """
 
 from __future__ import annotations

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from refdesign.design import optimal as optimal_module
 from refdesign.design.parallel import Checkpoint
 from refdesign.errors import MissingExtra, RefdesignError
 from tests.design.test_images import photograph_like
+from tests.shared_data import CHECKOUT
 
 
 @pytest.fixture
@@ -156,7 +159,16 @@ def test_unusable_jobs_are_refused(jobs: object) -> None:
 
 
 def test_without_joblib_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "joblib", None)
+    monkeypatch.setitem(sys.modules, "joblib", None)
     with pytest.raises(MissingExtra, match=r"refdesign\[cluster\]"):
         image_joint_distribution(IMAGES, jobs=2)
     assert image_joint_distribution(IMAGES, jobs=1).observations
+
+
+def test_the_library_imports_no_extra() -> None:
+    program = (
+        "import sys, refdesign.design; "
+        "print(sorted({'matplotlib', 'joblib', 'dask', 'PIL', 'click', 'rich'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
