@@ -58,7 +58,7 @@ class Plan:
             raise RefdesignError(f"campaign, effect: found {self.effect!r}, expected one of {', '.join(EFFECTS)}")
         if min(self.trials, self.bits) < 1 or self.seed < 0:
             raise RefdesignError(
-                f"campaign, trials, bits, seed: found {self.trials}, {self.bits}, {self.seed}, expected at least 1, 1, 0"
+                f"campaign: found trials {self.trials}, bits {self.bits}, seed {self.seed}, expected at least 1, 1, 0"
             )
 
 

@@ -24,7 +24,7 @@ from refdesign.network import (
 from refdesign.parameters import BatchNorm, ThresholdKernel
 from simulator.config import Accelerator, StageConfig
 from simulator.schedule import fit, schedule
-from simulator.stalls import NO_STALLS, Stalls
+from simulator.stalls import Stalls
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,14 @@ def random_pipeline(seed: int, *, exact: bool = False, images: int | None = None
     accelerator = random_accelerator(rng, network, exact=exact)
     count = int(rng.integers(1, 4)) if images is None else images
     pixels = rng.integers(0, 256, (count, *network.input_shape), dtype=np.uint8)
-    stalls = Stalls.random(seed, float(rng.choice([0.1, 0.5, 0.8])), 61) if rng.random() < 0.7 else NO_STALLS
-    return Pipeline(network, accelerator, pixels, stalls)
+    return Pipeline(network, accelerator, pixels, random_stalls(rng))
+
+
+def random_stalls(rng: np.random.Generator) -> Stalls:
+    """A source and a sink that stall never, now and then, or nearly always."""
+    source, sink = (rng.random(211) >= rng.choice(shares) for shares in ([0.0, 0.3, 0.9], [0.0, 0.5, 0.98]))
+    source[0] = sink[0] = True
+    return Stalls(source, sink)
 
 
 def random_network(rng: np.random.Generator) -> Network:
@@ -143,14 +149,18 @@ def random_accelerator(rng: np.random.Generator, network: Network, *, exact: boo
     fitting = fit(network, pe=1, simd=1)
     stages = []
     for stage in schedule(network, fitting):
-        simd = int(rng.integers(1, stage.inputs + 1))
+        # A first stage that is fast (for its eight bit planes) and later ones that are slow press back.
+        first, extreme = stage.reads_pixels, rng.random() < 0.5
+        pe, simd = int(rng.integers(1, stage.outputs + 1)), int(rng.integers(1, stage.inputs + 1))
+        if extreme:
+            pe, simd = (stage.outputs, stage.inputs) if first else (1, 1)
         least, sums = stage.config.line_buffer_rows - 1, stage.config.accumulator_width
         overflow = "error" if exact else str(rng.choice(["error", "wrap", "saturate"]))
         narrow = overflow != "error"
         stages.append(
             StageConfig(
                 layer=stage.name,
-                pe=int(rng.integers(1, stage.outputs + 1)),
+                pe=pe,
                 simd=simd,
                 ragged=True,
                 pool=str(rng.choice(["accumulators", "bits"])),
