@@ -37,7 +37,7 @@ COMMANDS: dict[str, str] = {
     "fold": "Show a network's integer thresholds, with their certificate.",
     "explain": "Explain one output bit, step by step.",
     "design": "Find the best threshold kernel of a shape, proven.",
-    "simulate": "Run a network on an accelerator, bit by bit and cycle by cycle.",
+    "simulate": "Run a network on an accelerator: cycles by cause, bits moved, waveforms, memory images.",
 }
 """The subcommands by name, with their one-line help, in the order of the help page."""
 
