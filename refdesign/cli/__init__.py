@@ -38,6 +38,7 @@ COMMANDS: dict[str, str] = {
     "explain": "Explain one output bit, step by step.",
     "design": "Find the best threshold kernel of a shape, proven.",
     "simulate": "Run a network on an accelerator: cycles by cause, bits moved, waveforms, memory images.",
+    "faults": "Let bits flip or stick in accelerators, and count what it does to predictions.",
 }
 """The subcommands by name, with their one-line help, in the order of the help page."""
 

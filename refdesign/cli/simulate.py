@@ -86,7 +86,7 @@ def simulate(
       refdesign simulate digits digits:test --wave run.vcd --cycles 0:5000
       refdesign simulate digits digits:test --memories images --memory-format coe
     """
-    _own_simulator()
+    own_simulator()
     from simulator.config import Accelerator
     from simulator.reports import report
     from simulator.run import Simulator
@@ -126,7 +126,7 @@ def simulate(
         raise click.exceptions.Exit(1)
 
 
-def _own_simulator() -> None:
+def own_simulator() -> None:
     """Refuse a package of the same name from elsewhere, as hardware repositories have them."""
     spec = importlib.util.find_spec("simulator")
     expected = Path(str(refdesign.__file__)).resolve().parents[1] / "simulator" / "__init__.py"

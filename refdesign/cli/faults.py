@@ -1,0 +1,128 @@
+"""`refdesign faults`: campaigns of bit flips and stuck bits in the accelerators of one or several networks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from refdesign.cli import _common as common
+from refdesign.cli.simulate import own_simulator
+from refdesign.errors import RefdesignError
+
+if TYPE_CHECKING:
+    from simulator.campaign import Estimate
+
+_GROUPS = ("structure", "layer", "bit")
+
+
+@click.command()
+@click.argument("models", nargs=-1, required=True)
+@click.option(
+    "--images", "sources", multiple=True, default=("digits:test",), show_default=True, help="Labelled images."
+)
+@click.option("--first", type=click.IntRange(min=1), metavar="N", help="Use the first N images only.")
+@click.option(
+    "--structure", "structures", multiple=True,
+    type=click.Choice(("weights", "thresholds", "activations", "accumulators", "configuration")),
+    help="Where faults strike (default: everywhere but the configuration).",
+)  # fmt: skip
+@click.option("--trials", type=click.IntRange(min=1), default=50, show_default=True, help="Faults for each structure.")
+@click.option("--bits", type=click.IntRange(min=1), default=1, show_default=True, help="Neighbouring bits at once.")
+@click.option(
+    "--effect", type=click.Choice(("flip", "stuck_at_0", "stuck_at_1")), default="flip", show_default=True,
+    help="What happens to a bit.",
+)  # fmt: skip
+@click.option("--transient", is_flag=True, help="In one cycle of every image, instead of in all.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the faults.")
+@click.option("--by", type=click.Choice(_GROUPS), multiple=True, default=("structure",), help="Group the table by.")
+@click.option("--pe", type=click.IntRange(min=1), default=16, show_default=True, help="Most output channels at once.")
+@click.option("--simd", type=click.IntRange(min=1), default=64, show_default=True, help="Most input bits a cycle.")
+@click.option(
+    "--save", type=click.Path(path_type=Path), help="JSON lines, one a trial; an interrupted campaign goes on."
+)
+@common.root_option
+@common.json_option
+def faults(
+    models: tuple[str, ...],
+    sources: tuple[str, ...],
+    first: int | None,
+    structures: tuple[str, ...],
+    trials: int,
+    bits: int,
+    effect: str,
+    transient: bool,
+    seed: int,
+    by: tuple[str, ...],
+    pe: int,
+    simd: int,
+    save: Path | None,
+    root: Path | None,
+    as_json: bool,
+) -> None:
+    """Let bits flip or stick in the accelerators of MODELS, and see what it does to their predictions.
+
+    All networks see the same faults. Intervals (95 %) of means are clustered by fault; those of shares are Wilson's.
+
+    \b
+    Examples:
+      refdesign faults digits-sign digits-2d digits --trials 200 --save trials.jsonl
+      refdesign faults digits --structure thresholds --by bit --transient
+    """
+    own_simulator()
+    from simulator.campaign import Plan, run_campaign, summarise
+    from simulator.run import Simulator
+    from simulator.schedule import fit
+
+    if len(set(models)) < len(models):
+        raise RefdesignError("models: found one twice, expected each once")
+    networks = {model: common.load_model(model) for model in models}
+    shapes = {network.input_shape for network in networks.values()}
+    if len(shapes) > 1:
+        raise RefdesignError(f"models: found images of shapes {sorted(shapes)}, expected one shape for all")
+    images, labels, _ = common.load_images(sources, root, shapes.pop())
+    if labels is None:
+        raise RefdesignError("images: found none with labels, expected a data set: accuracy needs them")
+    images, labels = images[:first], labels[:first]
+    plan = Plan(
+        structures=structures or ("weights", "thresholds", "activations", "accumulators"),
+        trials=trials,
+        seed=seed,
+        bits=bits,
+        effect=effect,
+        permanent=not transient,
+    )
+    simulators = {model: Simulator(network, fit(network, pe=pe, simd=simd)) for model, network in networks.items()}
+    with common.progress_bar("faults") as progress:
+        rows = run_campaign(simulators, images, labels, plan, path=save, progress=progress)
+    groups = ("network", *dict.fromkeys(by))
+    summary = summarise(rows, groups)
+    if as_json:
+        common.print_json({"trials": rows, "summary": [_plain(row) for row in summary]})
+        return
+    made = common.table(*groups, "trials", "accuracy drop", "images corrupted", "faults that show", left=groups)
+    for row in summary:
+        estimates = (_percent(row[name]) for name in ("accuracy_drop", "corrupted", "any_corruption"))
+        made.add_row(*(common.cell(row[name]) for name in groups), str(row["trials"]), *estimates)
+    common.console().print(made)
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    from simulator.campaign import Estimate
+
+    def interval(estimate: Estimate) -> dict[str, float | None]:
+        known = estimate.low == estimate.low  # NaN says that one cluster leaves no way to tell
+        return {
+            "mean": estimate.mean,
+            "low": estimate.low if known else None,
+            "high": estimate.high if known else None,
+        }
+
+    return {name: interval(value) if isinstance(value, Estimate) else value for name, value in row.items()}
+
+
+def _percent(estimate: Estimate) -> str:
+    if estimate.low != estimate.low:
+        return f"{estimate.mean:.2%}"
+    return f"{estimate.mean:.2%} ({estimate.low:.2%} to {estimate.high:.2%})"

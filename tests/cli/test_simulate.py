@@ -1,0 +1,116 @@
+"""`refdesign simulate` and `refdesign faults`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refdesign.models import resnet20
+from tests.cli.command_line import call, good, refused
+
+
+def test_the_table_says_what_was_compared() -> None:
+    text = good("simulate", "digits", "digits:test", "--first", "2")
+    assert "All outputs equal those of the packed path, bit for bit." in text
+    assert "conv4" in text
+
+
+def test_json_has_the_report_and_the_predictions(tmp_path: Path) -> None:
+    csv = tmp_path / "report.csv"
+    arguments = ("simulate", "digits-2d", "digits:test", "--first", "3", "--stalls", "0.4", "--csv", csv, "--json")
+    facts = json.loads(good(*arguments))
+    assert facts["differing_outputs"] == []
+    assert facts["images"] == len(facts["predictions"]) == 3
+    assert all(check["holds"] for check in facts["checks"])
+    assert len(csv.read_text().splitlines()) == 1 + len(facts["layers"])
+
+
+def test_an_accelerator_goes_through_its_file(tmp_path: Path) -> None:
+    file = tmp_path / "small.json"
+    first = good("simulate", "digits", "digits:test", "--first", "1", "--pe", "8", "--save-accelerator", file, "--json")
+    again = good("simulate", "digits", "digits:test", "--first", "1", "--accelerator", file, "--json")
+    assert first == again
+
+
+def test_widths_that_wrap_end_with_status_1(tmp_path: Path) -> None:
+    file = tmp_path / "narrow.json"
+    good("simulate", "digits", "digits:test", "--first", "1", "--save-accelerator", file)
+    data = json.loads(file.read_text())
+    data["stages"][1].update(accumulator_width=5, overflow="wrap")
+    file.write_text(json.dumps(data))
+    result = call("simulate", "digits", "digits:test", "--first", "1", "--accelerator", file)
+    assert result.exit_code == 1
+    assert "first in conv2.accumulator" in result.stdout
+    data["stages"][1].update(overflow="error")
+    file.write_text(json.dumps(data))
+    message = refused("simulate", "digits", "digits:test", "--first", "1", "--accelerator", file)
+    assert "stage 'conv2': output pixel (0, 0), channel " in message
+
+
+@pytest.mark.parametrize("ending", ["vcd", "fst"])
+def test_waveforms_and_memory_images(ending: str, tmp_path: Path) -> None:
+    pytest.importorskip("vcd" if ending == "vcd" else "pylibfst")
+    wave = tmp_path / f"run.{ending}"
+    images = tmp_path / "images"
+    window = ("--cycles", "100:140", "--layer", "conv1", "--show")
+    text = good(
+        "simulate", "digits", "digits:test", "--first", "1", "--wave", wave, *window, "--memories", images
+    )  # fmt: skip
+    assert wave.stat().st_size > 1000
+    assert "mvtu.sf" in text
+    assert (images / "conv2_thresholds_pe3.hex").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--accelerator", "none.json"), "none.json"),
+        (("--cycles", "7", "--show"), "--cycles: found '7', expected A:B"),
+        (("--cycles", "9:9", "--show"), "expected a window within"),
+        (("--layer", "conv9", "--show"), "layer: found 'conv9'"),
+        (("--wave", "run.txt"), "expected .vcd or .fst"),
+        (("--pe", "0"), "Invalid value for '--pe'"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(arguments: tuple[str, ...], message: str) -> None:
+    assert message in refused("simulate", "digits", "digits:test", "--first", "1", *arguments)
+
+
+def test_networks_that_the_hardware_does_not_run_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "residual.safetensors"
+    resnet20(width=1 / 8).save(file)
+    np.save(tmp_path / "images.npy", np.zeros((1, 32, 32, 3), np.uint8))
+    assert "layer 'conv1', weights" in refused("simulate", file, tmp_path / "images.npy")
+
+
+def test_another_package_named_simulator_is_named(tmp_path: Path) -> None:
+    (tmp_path / "simulator").mkdir()
+    (tmp_path / "simulator" / "__init__.py").write_text("")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "refdesign", "simulate", "digits", "digits:test"]
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "shadows it" in ended.stderr
+
+
+def test_faults_tabulate_and_go_on(tmp_path: Path) -> None:
+    file = tmp_path / "trials.jsonl"
+    arguments = ("faults", "digits-sign", "digits", "--trials", "3", "--first", "20", "--structure", "thresholds")
+    text = good(*arguments, "--save", file)
+    assert text.count("thresholds") == 2
+    facts = json.loads(good(*arguments, "--save", file, "--json"))
+    assert len(facts["trials"]) == 6
+    assert {row["network"] for row in facts["summary"]} == {"digits-sign", "digits"}
+    assert "another campaign" in refused(*arguments, "--save", file, "--seed", "1")
+
+
+def test_faults_need_labels_and_different_networks(tmp_path: Path) -> None:
+    assert "found one twice" in refused("faults", "digits", "digits")
+    np.save(tmp_path / "images.npy", np.zeros((1, 8, 8, 1), np.uint8))
+    assert "found none with labels" in refused("faults", "digits", "--images", tmp_path / "images.npy")
