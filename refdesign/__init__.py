@@ -4,12 +4,18 @@ The same layer, three times: naive (scalar loops, obviously right), packed (fold
 in the package `simulator`, as hardware would do it; every other implementation is judged against the first.
 """
 
-from refdesign import datasets, design, models
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from refdesign import datasets, models
 from refdesign.api import Network, load, pretrained, pretrained_names
 from refdesign.bits import PackedBits, pack, unpack, xnor_popcount
 from refdesign.conventions import FINN, LARQ, PAPER, PRESETS, RELEASED_KERAS, RELEASED_TORCH, Conventions
 from refdesign.errors import MissingExtra, RefdesignError
 from refdesign.fold import Thresholds, fold
+from refdesign.normalisation import normalise_pixels
 from refdesign.ops.batch_norm import dithered_batch_norm
 from refdesign.ops.conv import binary_conv2d
 from refdesign.ops.dense import binary_dense
@@ -17,6 +23,11 @@ from refdesign.ops.dither import threshold_map
 from refdesign.ops.pool import max_pool2d
 from refdesign.ops.sign import dithered_sign
 from refdesign.parameters import NO_DITHER, BatchNorm, ThresholdKernel
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+    from refdesign import design
 
 __version__ = "0.1.0"
 
@@ -46,6 +57,7 @@ __all__ = [
     "load",
     "max_pool2d",
     "models",
+    "normalise_pixels",
     "pack",
     "pretrained",
     "pretrained_names",
@@ -53,3 +65,10 @@ __all__ = [
     "unpack",
     "xnor_popcount",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """`refdesign.design`, imported when first asked for: SciPy takes longer to import than all the rest."""
+    if name == "design":
+        return import_module("refdesign.design")
+    raise AttributeError(f"module 'refdesign' has no attribute {name!r}")
