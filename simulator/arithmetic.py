@@ -18,7 +18,7 @@ from simulator.memory import StageMemory, fold_lanes
 from simulator.stage import StageSchedule
 from simulator.units.width import Overflow, Width
 
-BLOCK = 192
+BLOCK = 256
 """Output pixels of a block."""
 
 Hook = Callable[[int, slice, NDArray[Any]], None]

@@ -63,11 +63,13 @@ def faults(
 ) -> None:
     """Let bits flip or stick in the accelerators of MODELS, and see what it does to their predictions.
 
-    All networks see the same faults. Intervals (95 %) of means are clustered by fault; those of shares are Wilson's.
+    All networks see the same faults. KIND=MODEL counts several networks (seeds of one recipe) as one kind. Intervals
+    (95 %) of means are clustered by fault and by network; those of shares are Wilson's.
 
     \b
     Examples:
       refdesign faults digits-sign digits-2d digits --trials 200 --save trials.jsonl
+      refdesign faults sign=s0.safetensors sign=s1.safetensors 2d=d0.safetensors 2d=d1.safetensors
       refdesign faults digits --structure thresholds --by bit --transient
     """
     own_simulator()
@@ -75,9 +77,10 @@ def faults(
     from simulator.run import Simulator
     from simulator.schedule import fit
 
-    if len(set(models)) < len(models):
+    kinds = dict(_kind(model) for model in models)
+    if len(kinds) < len(models):
         raise RefdesignError("models: found one twice, expected each once")
-    networks = {model: common.load_model(model) for model in models}
+    networks = {model: common.load_model(model) for model in kinds}
     shapes = {network.input_shape for network in networks.values()}
     if len(shapes) > 1:
         raise RefdesignError(f"models: found images of shapes {sorted(shapes)}, expected one shape for all")
@@ -97,7 +100,7 @@ def faults(
     with common.progress_bar("faults") as progress:
         rows = run_campaign(simulators, images, labels, plan, path=save, progress=progress)
     groups = ("network", *dict.fromkeys(by))
-    summary = summarise(rows, groups)
+    summary = summarise(rows, groups, group=kinds.__getitem__)
     if as_json:
         common.print_json({"trials": rows, "summary": [_plain(row) for row in summary]})
         return
@@ -106,6 +109,12 @@ def faults(
         estimates = (_percent(row[name]) for name in ("accuracy_drop", "corrupted", "any_corruption"))
         made.add_row(*(common.cell(row[name]) for name in groups), str(row["trials"]), *estimates)
     common.console().print(made)
+
+
+def _kind(model: str) -> tuple[str, str]:
+    """A network's name or file, and the kind under which it counts."""
+    kind, equals, name = model.partition("=")
+    return (name, kind) if equals and "/" not in kind else (model, model)
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:

@@ -107,6 +107,8 @@ def test_faults_tabulate_and_go_on(tmp_path: Path) -> None:
     facts = json.loads(good(*arguments, "--save", file, "--json"))
     assert len(facts["trials"]) == 6
     assert {row["network"] for row in facts["summary"]} == {"digits-sign", "digits"}
+    kinds = ("faults", "dithered=digits-2d", "dithered=digits", "plain=digits-sign", *arguments[3:], "--json")
+    assert [row["trials"] for row in json.loads(good(*kinds))["summary"]] == [6, 3]
     assert "another campaign" in refused(*arguments, "--save", file, "--seed", "1")
 
 
