@@ -230,7 +230,7 @@ def _cluster_variance(residuals: NDArray[np.float64], labels: Sequence[object]) 
     return correction * sum(value * value for value in sums.values()) / len(residuals) ** 2
 
 
-def wilson(successes: int, trials: int, confidence: float = 0.95) -> Estimate:
+def wilson(successes: float, trials: int, confidence: float = 0.95) -> Estimate:
     """A share and its Wilson interval, which is sound for shares near 0 and 1 too.
 
     >>> estimate = wilson(0, 100)
@@ -259,7 +259,7 @@ def summarise(
 
     Returns:
         For each group its columns; `trials`; `accuracy_drop` and `corrupted` (means over trials, clustered by fault and
-        network), `any_corruption` (the share of faults that change any logit, Wilson), as (mean, low, high).
+        network), `any_corruption` (the share of faults that change any logit, Wilson over the faults), as `Estimate`s.
     """
     grouped: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
@@ -270,14 +270,16 @@ def summarise(
         clusters = [[(row["structure"], row["trial"]) for row in members], [row["network"] for row in members]]
         drop = [(row["clean_correct"] - row["correct"]) / row["images"] for row in members]
         corrupted = [row["corrupted"] / row["images"] for row in members]
-        struck = sum(row["corrupted"] > 0 for row in members)
+        # The same fault in several networks is one draw.
+        struck = float(np.mean([row["corrupted"] > 0 for row in members]))
+        faults = len(set(clusters[0]))
         result.append(
             {
                 **dict(zip(by, key, strict=True)),
                 "trials": len(members),
                 "accuracy_drop": clustered(drop, clusters, confidence),
                 "corrupted": clustered(corrupted, clusters, confidence),
-                "any_corruption": wilson(struck, len(members), confidence),
+                "any_corruption": wilson(struck * faults, faults, confidence),
             }
         )
     return result

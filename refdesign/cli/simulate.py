@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 @click.option("--show", is_flag=True, help="Draw waveforms here (see --cycles, --layer).")
 @click.option("--cycles", metavar="A:B", help="The window of a waveform (default: 200 cycles, or 16 with --show).")
 @click.option("--layer", "layers", multiple=True, help="Layers in a waveform (default: all, or the first with --show).")
+@click.option("--read-memories", type=click.Path(path_type=Path), help="Run from the memory images in this folder.")
 @click.option("--memories", type=click.Path(path_type=Path), help="Write the memory images into this folder.")
 @click.option(
     "--memory-format", type=click.Choice(("readmemh", "readmemb", "coe", "mif", "npy")), default="readmemh",
@@ -66,6 +67,7 @@ def simulate(
     show: bool,
     cycles: str | None,
     layers: tuple[str, ...],
+    read_memories: Path | None,
     memories: Path | None,
     memory_format: str,
     root: Path | None,
@@ -88,6 +90,7 @@ def simulate(
     """
     own_simulator()
     from simulator.config import Accelerator
+    from simulator.memory_files import export, load
     from simulator.reports import report
     from simulator.run import Simulator
     from simulator.schedule import fit
@@ -101,6 +104,9 @@ def simulate(
     else:
         accelerator = fit(network, pe=pe, simd=simd, pool=pool, fifo_depth=fifo_depth)
     simulator = Simulator(network, accelerator)
+    if read_memories is not None:
+        read = load(read_memories, simulator.stages, memory_format)
+        simulator = Simulator(network, accelerator, read)
     pattern = NO_STALLS if stalls is None else Stalls.random(seed, stalls)
     simulation = simulator.run(pixels, stalls=pattern)
     made = report(simulator, simulation.times)
@@ -109,8 +115,6 @@ def simulate(
     if csv_file is not None:
         write_bytes(csv_file, made.to_csv().encode())
     if memories is not None:
-        from simulator.memory_files import export
-
         export(memories, simulator.stages, simulator.memories, memory_format)
     drawn = _waves(simulator, pixels, pattern, wave, show, cycles, layers)
     different = _different(network, pixels, simulation)

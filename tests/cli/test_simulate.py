@@ -67,6 +67,24 @@ def test_waveforms_and_memory_images(ending: str, tmp_path: Path) -> None:
     assert (images / "conv2_thresholds_pe3.hex").is_file()
 
 
+@pytest.mark.parametrize("form", ["readmemh", "npy"])
+def test_a_run_from_memory_images(form: str, tmp_path: Path) -> None:
+    common = ("simulate", "digits", "digits:test", "--first", "2", "--pe", "8", "--memory-format", form)
+    good(*common, "--memories", tmp_path)
+    assert "bit for bit" in good(*common, "--read-memories", tmp_path)
+    # Another accelerator's memories are as deep as other folds are many.
+    message = refused(*common, "--read-memories", tmp_path, "--simd", "32")
+    assert "conv2_weights" in message
+
+
+def test_a_missing_library_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for ending, module in (("vcd", "vcd"), ("fst", "pylibfst")):
+        monkeypatch.setitem(sys.modules, module, None)
+        message = refused("simulate", "digits", "digits:test", "--first", "1", "--wave", tmp_path / f"run.{ending}")
+        assert f"{module} is not installed" in message
+        assert 'pip install "refdesign[wave]"' in message
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
