@@ -163,6 +163,7 @@ class _Score:
     rank: int
     differing: int
     order: int
+    layer: str
     variant: Variant = field(compare=False)
 
 
@@ -188,7 +189,9 @@ class _Search:
     def _score(self, outputs: dict[str, NDArray[Any]], images: int) -> tuple[int, int]:
         """(-equal outputs before the first differing one, differing values there), negated ranks sorting first."""
         for rank, name in enumerate(self.names):
-            if name not in outputs or outputs[name].shape[1:] != self.sample.outputs[name].shape[1:]:
+            if name not in outputs:
+                return rank, 0
+            if outputs[name].shape[1:] != self.sample.outputs[name].shape[1:]:
                 return rank, self.sample.outputs[name].size
             where = differ(outputs[name], self.sample.outputs[name][:images])
             open_ = self.reference.get(f"{name.rpartition('.')[0]}.uncertain") if name.endswith(".bits") else None
@@ -199,6 +202,22 @@ class _Search:
                 return rank, count
         return len(self.names), 0
 
+    def _layer(self, rank: int) -> str:
+        """The layer of an output by its rank; empty where it can be any, because no earlier output was answered."""
+        first = self.network.layers[0].name
+        if rank == 0 and not self.names[0].startswith(f"{first}."):
+            return ""
+        name = self.names[rank]
+        answered = {output.rpartition(".")[0] for output in self.names}
+        layer = self.network.layers[-1].name if name == "logits" else name.rpartition(".")[0]
+        position = [entry.name for entry in self.network.layers].index(layer)
+        before = self.network.layers[position - 1].name
+        return layer if position == 0 or before in answered else ""
+
+    def _can_help(self, placed: Placed, layer: str) -> bool:
+        """Whether a change can move the first difference, which is in this layer: it must be at work there."""
+        return not layer or not placed.change.by_layer or layer in placed.layers
+
     def _try(self, placed: Sequence[Placed]) -> Variant | None:
         """The variant if it explains everything; its score is kept if it explains more than the reference does."""
         self.tried += 1
@@ -206,7 +225,8 @@ class _Search:
         try:
             with np.errstate(all="ignore"):  # what overflows in a wrong computation overflows
                 variant = Variant(self.network, placed, self.prepared)
-                rank, _ = self._score(variant.run(images[:_FEW], self.names), len(images[:_FEW]))
+                few = self.names[: self.base[0] + 1]  # a later layer need not be run to see that this one is wrong
+                rank, _ = self._score(variant.run(images[:_FEW], few), len(images[:_FEW]))
                 if rank < self.base[0]:
                     return None
                 rank, differing = self._score(variant.run(images, self.names), len(images))
@@ -215,14 +235,20 @@ class _Search:
         if (rank, differing) == (len(self.names), 0):
             return variant
         if rank > self.base[0] or (rank == self.base[0] and differing < self.base[1]):
-            self.scores.append(_Score(-rank, differing, self.tried, variant))
+            self.scores.append(_Score(-rank, differing, self.tried, self._layer(rank), variant))
         return None
 
     def singles(self) -> list[Variant]:
         """All single changes that explain everything; of one change, the widest."""
         fits: list[Variant] = []
+        layer = self._layer(self.base[0])
         for change in self.catalogue:
             for placed in _places(self.network, change):
+                if not self._can_help(placed, layer):
+                    continue
+                if time.monotonic() > self.deadline:
+                    self.late = True
+                    return fits
                 found = self._try((placed,))
                 if found is not None:
                     fits.append(found)
@@ -231,9 +257,11 @@ class _Search:
 
     def pairs(self) -> list[Variant]:
         """The first pairs that explain everything, as long as there is time."""
-        firsts = [score.variant.placed[0] for score in sorted(self.scores)]
-        firsts = _one_of_each(firsts)[:_BETTER]
-        for better, change in product(firsts, self.catalogue):
+        best: dict[str, _Score] = {}
+        for score in sorted(self.scores):  # each change once, where it explains most
+            best.setdefault(score.variant.placed[0].change.name, score)
+        for score, change in product(list(best.values())[:_BETTER], self.catalogue):
+            better = score.variant.placed[0]
             fits: list[Variant] = []
             for placed in _places(self.network, change):
                 if time.monotonic() > self.deadline:
@@ -241,7 +269,8 @@ class _Search:
                     return fits
                 if change is better.change and placed.layers & better.layers:
                     continue
-                # Both orders are the same unless both write or both change the same layer's data; one is enough.
+                if not self._can_help(placed, score.layer):
+                    continue
                 found = self._try((better, placed))
                 if found is not None:
                     fits.append(found)
@@ -268,14 +297,6 @@ class _Search:
         """The single change that explains most, where one explains anything."""
         singles = [score for score in sorted(self.scores) if len(score.variant.placed) == 1]
         return str(singles[0].variant.placed[0]) if singles else None
-
-
-def _one_of_each(placed: Sequence[Placed]) -> list[Placed]:
-    """Each change once, where it explains most."""
-    best: dict[str, Placed] = {}
-    for entry in placed:
-        best.setdefault(entry.change.name, entry)
-    return list(best.values())
 
 
 def _places(network: NetworkData, change: Change) -> Iterator[Placed]:

@@ -26,6 +26,7 @@ from refdesign.run import PackedPath, fold_layer, prepared_sums, run_along
 Integers = NDArray[np.int32]
 Outputs = dict[str, NDArray[Any]]
 _KEPT = 64  # changed layers whose preparation is kept
+_GEOMETRY = ("stride", "padding", "padding_mode", "dilation", "groups", "multiplier", "offset")
 
 
 @dataclass(frozen=True)
@@ -131,31 +132,49 @@ class Prepared:
     """
 
     def __init__(self, network: NetworkData) -> None:
-        self._own = {id(layer) for layer in network.layers}
-        # With the layer itself, so that its id stays its own as long as the entry lives.
-        self._sums: dict[int, tuple[Layer, Any]] = {}
-        self._folds: dict[tuple[int, Conventions], tuple[Layer, Thresholds]] = {}
+        self._own = {id(part) for layer in network.layers for part in (layer, *_parts(layer))}
+        # Each entry with the layer itself, so that ids stay its own as long as the entry lives.
+        self._sums: dict[tuple[Any, ...], tuple[Layer, Any]] = {}
+        self._folds: dict[tuple[Any, ...], tuple[Layer, Thresholds]] = {}
+        self._changed: dict[tuple[Any, ...], tuple[Layer, Layer | None]] = {}
+
+    def changed(self, change: Change, layer: Layer, network: NetworkData) -> Layer | None:
+        """A layer under a change of its data, made once."""
+        if change.layer is None:
+            return None
+        key = (id(layer), id(change))
+        if key not in self._changed:
+            self._forget(self._changed)
+            self._changed[key] = (layer, change.layer(layer, network))
+        return self._changed[key][1]
 
     def sums(self, network: NetworkData, layer: Layer) -> Any:
-        """The layer's prepared sums."""
-        if id(layer) not in self._sums:
-            self._forget(self._sums, [key for key in self._sums if key not in self._own])
-            self._sums[id(layer)] = (layer, prepared_sums(network, layer))
-        return self._sums[id(layer)][1]
+        """The layer's prepared sums; they depend on its weights and geometry only."""
+        key = (id(getattr(layer, "weights", layer)), *(getattr(layer, name, None) for name in _GEOMETRY))
+        if key not in self._sums:
+            self._forget(self._sums)
+            self._sums[key] = (layer, prepared_sums(network, layer))
+        return self._sums[key][1]
 
     def thresholds(self, network: NetworkData, layer: Stage) -> Thresholds:
-        """The layer's thresholds under the network's conventions."""
-        key = (id(layer), network.conventions)
+        """The layer's thresholds under the network's conventions; weights matter to a first layer only."""
+        who = id(layer) if layer.takes == "pixels" else id(layer.batch_norm)
+        zeros = getattr(layer, "pads_with_zeros", False)
+        key = (who, id(layer.kernel), layer.fan_in, layer.out_channels, zeros, network.conventions)
         if key not in self._folds:
-            self._forget(self._folds, [key for key in self._folds if key[0] not in self._own])
+            self._forget(self._folds)
             ternary = network.conventions.sign_at_zero == 0 and layer.takes == "bits"
             self._folds[key] = (layer, fold_layer(network, layer, ternary_input=ternary))
         return self._folds[key][1]
 
-    @staticmethod
-    def _forget(cache: dict[Any, Any], foreign: list[Any]) -> None:
+    def _forget(self, cache: dict[Any, Any]) -> None:
+        foreign = [key for key in cache if key[0] not in self._own]
         for key in foreign[: max(0, len(foreign) - _KEPT)]:
             del cache[key]
+
+
+def _parts(layer: Layer) -> tuple[Any, ...]:
+    return (getattr(layer, "weights", None), getattr(layer, "batch_norm", None))
 
 
 class _VariantPath(PackedPath):
@@ -254,7 +273,7 @@ class Variant:
     def __init__(self, network: NetworkData, placed: Sequence[Placed], prepared: Prepared) -> None:
         self.placed = tuple(placed)
         self.prepared = prepared
-        self.network = _changed_network(network, self.placed)
+        self.network = _changed_network(network, self.placed, prepared)
         self.hooks = {
             layer.name: [p.change for p in placed if layer.name in p.layers] for layer in network.layers
         }  # fmt: skip
@@ -293,7 +312,7 @@ def _written(outputs: Outputs, write: Callable[[str, NDArray[Any]], NDArray[Any]
     return {name: outputs[name] if array is None else array for name, array in written.items()}
 
 
-def _changed_network(network: NetworkData, placed: Sequence[Placed]) -> NetworkData:
+def _changed_network(network: NetworkData, placed: Sequence[Placed], prepared: Prepared) -> NetworkData:
     layers, conventions = list(network.layers), network.conventions
     try:
         for entry in placed:
@@ -303,7 +322,10 @@ def _changed_network(network: NetworkData, placed: Sequence[Placed]) -> NetworkD
                     raise NotApplicable
                 conventions = changed
             if entry.change.layer is not None:
-                made = [entry.change.layer(layer, network) if layer.name in entry.layers else None for layer in layers]
+                made = [
+                    prepared.changed(entry.change, layer, network) if layer.name in entry.layers else None
+                    for layer in layers
+                ]
                 if all(layer is None for layer in made):
                     raise NotApplicable
                 layers = [old if new is None else new for old, new in zip(layers, made, strict=True)]
