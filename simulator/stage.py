@@ -159,10 +159,7 @@ class StageSchedule:
         """Whether a window is the last of its pool's window, so that words leave: bool (H'*W',)."""
         rows, columns = (np.arange(extent) for extent in self.output_map)
         down, right = self.pool
-        height, width = self.pooled_map
-        row = (rows % down == down - 1) & (rows // down < height)
-        column = (columns % right == right - 1) & (columns // right < width)
-        both: NDArray[np.bool_] = row[:, np.newaxis] & column
+        both: NDArray[np.bool_] = (rows % down == down - 1)[:, np.newaxis] & (columns % right == right - 1)
         return both.ravel()
 
     @cached_property

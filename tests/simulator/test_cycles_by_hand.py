@@ -12,7 +12,7 @@ import pytest
 
 from refdesign.api import Network
 from refdesign.bits import pack
-from refdesign.network import BinaryDense, Layer, PixelConv2d
+from refdesign.network import BinaryConv2d, BinaryDense, Layer, PixelConv2d
 from refdesign.parameters import BatchNorm
 from simulator.config import Accelerator
 from simulator.run import Simulator
@@ -80,6 +80,23 @@ def test_a_window_of_nine_taps_waits_for_the_second_row() -> None:
     # read from 7. SF = 9 * 8 = 72, NF = 1: 12 * 72 = 864 cycles, 7 to 870. Pushed in 870, taken in 871: 872.
     tiny = network(3, 4, 3, 2)
     assert counts(tiny, fit(tiny, pe=2, simd=1)) == (872, {"conv": causes(864, 7, 0, 0, 1)})
+
+
+def test_a_fifo_of_one_word_moves_every_second_cycle() -> None:
+    # A pointwise layer of 2 outputs in 8 cycles a pixel (PE 2), then one of 4 outputs, PE 1, SIMD 2: SF = 1, NF = 4,
+    # a word a cycle. Pixel 0 leaves the first layer in 9, is written in 10, read in 11. Its words leave in 11, 13,
+    # 15, 17: each slot is freed in the cycle after the push, by the sink, and can be filled in the next: 3 blocked
+    # cycles. In 18 nothing is there: pixel 1 left the first layer in 17 and is read in 19: 1 starved cycle, 5 times.
+    # The last pixel is read in 51, its last word leaves in 57 and is taken in 58: 59 cycles.
+    tiny = network(2, 3, 1, 2)
+    second = BinaryConv2d(name="second", weights=pack(np.random.default_rng(4).choice([-1, 1], (4, 1, 1, 2))))
+    tiny = Network(name="tiny", input_shape=tiny.input_shape, layers=(*tiny.layers, second))
+    stages = fit(tiny, pe=2, simd=1).stages[:1] + fit(tiny, pe=1, simd=2).stages[1:]
+    accelerator = Accelerator(name="tiny", stages=stages, output_fifo_depth=1)
+    assert counts(tiny, accelerator) == (
+        59,
+        {"conv": causes(48, 2, 0, 0, 9), "second": causes(24, 11, 5, 6 * 3, 1)},
+    )
 
 
 def test_a_sink_that_takes_every_20th_cycle_blocks() -> None:
