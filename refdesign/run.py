@@ -11,7 +11,7 @@ import signal
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,6 +119,14 @@ class Path(Protocol):
 
     def signs(self, bits: Any) -> NDArray[np.int8]:
         """The inverse of `hold`."""
+
+
+@runtime_checkable
+class WholeLayers(Protocol):
+    """What a path may have besides: a layer that folds in one go, for when nothing inside it is asked for."""
+
+    def whole(self, layer: Stage, x: Any) -> Any | None:
+        """The bits of a layer that folds, as the path holds them; None where it has no such way for the layer."""
 
 
 class PackedPath:
@@ -269,6 +277,10 @@ class _Batch:
 
     def stage(self, layer: Stage, x: Any, last: bool) -> Any:
         """Run one layer on the stream before it; returns the bits, as the path holds them."""
+        bits = self._whole(layer, x, last)
+        if bits is not None:
+            self._keep(f"{layer.name}.bits", lambda: self.path.signs(bits))
+            return bits
         values, bound = self._accumulate(layer, x)
         if layer.pool is not None:
             values = max_pool2d(values, layer.pool.size, layer.pool.stride)
@@ -290,6 +302,13 @@ class _Batch:
         if bound is not None:
             self._keep(f"{layer.name}.uncertain", lambda: self._uncertain(layer, values, bound))
         return bits
+
+    def _whole(self, layer: Stage, x: Any, last: bool) -> Any | None:
+        """The layer's bits in one go, where the path can and nothing else of the layer is wanted."""
+        inside = {f"{layer.name}.accumulator", f"{layer.name}.pooled"}
+        if last or not layer.folds or layer.name in self.network.real_sources or inside & self.wanted:
+            return None
+        return self.path.whole(layer, x) if isinstance(self.path, WholeLayers) else None
 
     def _accumulate(self, layer: Stage, x: Any) -> tuple[Any, NDArray[np.float32] | None]:
         if isinstance(layer, RealConv2d):

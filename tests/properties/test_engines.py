@@ -1,0 +1,96 @@
+"""Every engine equals the reference bit for bit: any network, any conventions, any images, any outputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from refdesign.api import pretrained
+from refdesign.conventions import ARITHMETICS, PRESETS
+from refdesign.errors import MissingExtra
+from refdesign.frameworks import PACKAGES, compile
+from refdesign.network import BinaryDense, NetworkData
+from refdesign.verify import strategies
+from tests.properties import engines
+from tests.properties.test_paths import examples
+
+
+@pytest.fixture(params=PACKAGES)
+def engine(request: pytest.FixtureRequest) -> str:
+    """Each engine's name in turn; skips where its framework is not installed."""
+    name: str = request.param
+    try:
+        compile(pretrained("digits"), name)
+    except MissingExtra as error:
+        pytest.skip(str(error))
+    return name
+
+
+def assert_agrees(engine: str, network: NetworkData, data: st.DataObject, counterexamples: Path) -> None:
+    """The engine's outputs, all of them or some, are the reference's; otherwise the case is kept."""
+    images = data.draw(strategies.images((data.draw(st.sampled_from((1, 2, 3, 5))), *network.input_shape)))
+    names = st.lists(st.sampled_from(network.output_names), min_size=1, max_size=3, unique=True)
+    outputs: Any = data.draw(st.just("all") | names, label="outputs")
+    try:
+        engines.assert_equals_reference(compile(network, engine), network, images, outputs)
+    except BaseException:
+        engines.keep(counterexamples / engine, network, images)
+        raise
+
+
+@pytest.mark.parametrize("residual", [False, True])
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+def test_any_conventions(engine: str, arithmetic: str, residual: bool, request: pytest.FixtureRequest) -> None:
+    counterexamples = Path(request.config.cache.mkdir("counterexamples"))
+    networks = strategies.networks(conventions=strategies.conventions(arithmetics=(arithmetic,)), residual=residual)
+
+    @settings(max_examples=examples(0.7), suppress_health_check=[HealthCheck.too_slow])
+    @given(network=networks, data=st.data())
+    def agree(network: NetworkData, data: st.DataObject) -> None:
+        assert_agrees(engine, network, data, counterexamples)
+
+    agree()
+
+
+@pytest.mark.parametrize("preset", ["RELEASED_KERAS", "RELEASED_TORCH"])
+def test_released_conventions(engine: str, preset: str, request: pytest.FixtureRequest) -> None:
+    counterexamples = Path(request.config.cache.mkdir("counterexamples"))
+
+    @settings(max_examples=examples(0.7), suppress_health_check=[HealthCheck.too_slow])
+    @given(network=strategies.networks(conventions=st.just(PRESETS[preset])), data=st.data())
+    def agree(network: NetworkData, data: st.DataObject) -> None:
+        assert_agrees(engine, network, data, counterexamples)
+
+    agree()
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-2d", "digits-sign"])
+def test_shipped_networks(engine: str, name: str) -> None:
+    network = pretrained(name)
+    images = np.random.default_rng(4).integers(0, 256, (37, *network.input_shape), dtype=np.uint8)
+    for outputs in ("all", "logits"):
+        engines.assert_equals_reference(compile(network, engine), network, images, outputs)
+
+
+def test_no_images_give_empty_outputs(engine: str) -> None:
+    network = pretrained("digits")
+    engines.assert_equals_reference(
+        compile(network, engine), network, np.zeros((0, *network.input_shape), np.uint8), "all"
+    )
+
+
+def test_a_counterexample_is_kept_and_replayed(tmp_path: Path) -> None:
+    network = pretrained("digits")
+    last = network.layers[-1]
+    assert isinstance(last, BinaryDense)
+    images = np.random.default_rng(5).integers(0, 256, (2, *network.input_shape), dtype=np.uint8)
+    engines.keep(tmp_path / "case", network, images)
+    engines.replay("packed", tmp_path / "case")
+    other = compile(pretrained("digits-2d"), "packed")
+    with pytest.raises(AssertionError):
+        engines.assert_equals_reference(other, network, images, "logits")
