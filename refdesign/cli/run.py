@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ from numpy.typing import NDArray
 from refdesign.cli import _common as common
 from refdesign.cli import _files as files
 from refdesign.errors import RefdesignError
-from refdesign.run import PATHS, check_outputs
+from refdesign.frameworks import ENGINES
+from refdesign.frameworks import compile as compile_for
+from refdesign.network import NetworkData
+from refdesign.run import PATHS, check_outputs, default_batch_size
 
 
 @click.command()
@@ -22,6 +26,13 @@ from refdesign.run import PATHS, check_outputs
 @click.option("--outputs", help="Outputs to save: names with commas between, or 'all' (default: logits).")
 @click.option("--save", type=click.Path(path_type=Path), help="An .npz for the outputs, replaced atomically.")
 @click.option("--path", type=click.Choice(PATHS), default="packed", show_default=True, help="How the network is run.")
+@click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default="packed",
+    show_default=True,
+    help="What runs the packed path; all but packed need the extra of their name.",
+)
 @click.option("--first", type=click.IntRange(min=1), metavar="N", help="Run the first N images only.")
 @click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Images at a time (default: by memory).")
 @click.option("--workers", type=click.IntRange(min=1), default=1, metavar="N", help="Processes side by side.")
@@ -41,6 +52,7 @@ def run(
     outputs: str | None,
     save: Path | None,
     path: str,
+    engine: str,
     first: int | None,
     batch_size: int | None,
     workers: int,
@@ -62,8 +74,11 @@ def run(
           --outputs conv2.accumulator,conv2.bits,logits --save conv2.npz
 
     The archive holds the outputs by their names, NHWC, images along the first axis; accumulators are int32, bits
-    int8 in {-1, +1}. The paths packed, float and naive give the same values; naive is slow.
+    int8 in {-1, +1}. The paths packed, float and naive give the same values, and so do all engines; naive is slow.
     """
+    if engine != "packed" and (path != "packed" or workers > 1):
+        found = f"--path {path}" if path != "packed" else f"--workers {workers}"
+        raise RefdesignError(f"--engine: found {engine} with {found}, expected it alone: it runs the packed path")
     network = common.load_model(model)
     wanted = check_outputs(network, "all" if outputs == "all" else (outputs or "logits").split(","))
     if outputs is not None and save is None:
@@ -76,24 +91,42 @@ def run(
     with ExitStack() as stack:
         writer = stack.enter_context(files.archive(save)) if save is not None else None
         advance = stack.enter_context(
-            common.progress_bar(f"{network.name}, {path} path{', slow' if path == 'naive' else ''}")
+            common.progress_bar(
+                f"{network.name}, {path if engine == 'packed' else engine} path{', slow' if path == 'naive' else ''}"
+            )
         )
-        for batch in network.iter_run(
-            pixels,
-            path=path,
-            outputs=(*wanted, "logits"),
-            batch_size=batch_size,
-            workers=workers,
-            progress=advance,
-        ):
+        names_wanted = (*wanted, "logits")
+        if engine == "packed":
+            batches: Iterator[Mapping[str, NDArray[Any]]] = network.iter_run(
+                pixels, path=path, outputs=names_wanted, batch_size=batch_size, workers=workers, progress=advance
+            )
+        else:
+            batches = _on_engine(engine, network, pixels, names_wanted, batch_size, advance)
+        for batch in batches:
             logits.append(batch["logits"])
             if writer is not None:
                 writer.append({name: batch[name] for name in wanted})
     report = _report(names, labels, np.concatenate(logits))
     if as_json:
-        common.print_json({"network": network.name, "path": path, "saved": save, **report})
+        common.print_json({"network": network.name, "path": path, "engine": engine, "saved": save, **report})
     else:
         _print(report, rows, save, wanted)
+
+
+def _on_engine(
+    engine: str,
+    network: NetworkData,
+    pixels: NDArray[np.uint8],
+    outputs: tuple[str, ...],
+    batch_size: int | None,
+    progress: Callable[[int, int], None],
+) -> Iterator[Mapping[str, NDArray[Any]]]:
+    """The outputs of an engine, batch by batch."""
+    run_batch = compile_for(network, engine)
+    size = batch_size or default_batch_size(network)
+    for start in range(0, max(len(pixels), 1), size):
+        yield run_batch(pixels[start : start + size], outputs=outputs)
+        progress(min(start + size, len(pixels)), len(pixels))
 
 
 def _report(names: list[str], labels: NDArray[np.int64] | None, logits: NDArray[Any]) -> dict[str, Any]:

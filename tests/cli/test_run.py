@@ -14,6 +14,9 @@ import pytest
 from numpy.typing import NDArray
 
 from refdesign import api, datasets
+from refdesign.errors import MissingExtra
+from refdesign.frameworks import ENGINES
+from refdesign.frameworks import compile as compile_for
 from refdesign.models import binarynet
 from tests.cli.command_line import good, refused, small_images
 
@@ -258,3 +261,25 @@ def test_the_slow_path_reports_its_progress_within_an_image(batch_size: int, mod
     )
     pixels = 9 * 7 + 9 * 7 + 4 * 3 + 1 + 1  # of the sums of five layers
     assert calls == [(done, 4 * pixels) for done in range(1, 4 * pixels + 1)]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_every_engine_gives_the_same(engine: str, model: Path, images: Path, tmp_path: Path) -> None:
+    target = tmp_path / "trace.npz"
+    network = api.load(model)
+    try:
+        compile_for(network, engine)
+    except MissingExtra as error:
+        pytest.skip(str(error))
+    good("run", model, images, "--engine", engine, "--outputs", "all", "--save", target, "--batch-size", "3")
+    expected = network.run(np.load(images), outputs="all")
+    with np.load(target, allow_pickle=False) as saved:
+        assert tuple(saved.files) == network.output_names
+        for name, array in expected.items():
+            np.testing.assert_array_equal(saved[name], array, strict=True)
+
+
+@pytest.mark.parametrize("options", [["--path", "naive"], ["--workers", "2"]], ids=" ".join)
+def test_an_engine_stands_alone(options: list[str], model: Path, images: Path) -> None:
+    message = refused("run", model, images, "--engine", ENGINES[1], *options)
+    assert f"--engine: found {ENGINES[1]} with {' '.join(options)}, expected it alone" in message
