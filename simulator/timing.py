@@ -135,37 +135,40 @@ class _Flow:
         self.pushes: list[int] = []
         self.pops: list[int] = []
         self.taken: list[int] = []  # of every window behind it, the cycle in which its last word is taken
+        self.last = -1  # the last pop that is known
+        self.row_end = 0  # words up to the end of the row that is being written
+        self.plain = len(wait) == 1
         self._row = row
         self._release = iter(release)
         self._needed = next(self._release)
-        self._row_end = 0
-        self._last = -1
         self._wait = wait
+
+    def open_row(self) -> bool:
+        """Begin the next row, if it is known when its line is free."""
+        if len(self.taken) < self._needed:
+            return False
+        if self._needed:
+            self.last = max(self.last, self.taken[self._needed - 1])
+        self.row_end += self._row
+        self._needed = next(self._release, 0)
+        return True
 
     def settle(self) -> None:
         """Find the pops of all words whose pushes are known, up to a row that is not free yet."""
         pushes, pops = self.pushes, self.pops
-        last, start, known = self._last, len(pops), len(pushes)
+        start, known = len(pops), len(pushes)
         while start < known:
-            if start == self._row_end:
-                if len(self.taken) < self._needed:
-                    break
-                if self._needed:
-                    last = max(last, self.taken[self._needed - 1])
-                self._row_end += self._row
-                self._needed = next(self._release, 0)
-            end = min(known, self._row_end)
-            if len(self._wait) == 1:
-                for pushed in pushes[start:end]:
-                    last = (pushed if pushed > last else last) + 1
-                    pops.append(last)
-            else:
-                for pushed in pushes[start:end]:
-                    last = max(pushed, last) + 1
+            if start == self.row_end and not self.open_row():
+                return
+            end = min(known, self.row_end)
+            last = self.last
+            for pushed in pushes[start:end]:
+                last = (pushed if pushed > last else last) + 1
+                if not self.plain:
                     last += self._wait[last % len(self._wait)]
-                    pops.append(last)
+                pops.append(last)
+            self.last = last
             start = end
-        self._last = last
 
 
 class _Run:
@@ -281,7 +284,7 @@ def _mvtu(stage: StageSchedule, flow: _Flow, words: int, run: _Run, behind: _Flo
     folds, cycles = stage.channel_folds, stage.synapse_folds
     last_group = folds - stage.group_folds  # the fold in which the window's last words are taken
     written, taken, starts = flow.pops, flow.taken, run.starts
-    pushes, pops, depth = behind.pushes, behind.pops, behind.depth
+    pushes, pops, depth, direct = behind.pushes, behind.pops, behind.depth, behind.plain
     last = -1
     for image in range(images):
         for pixels, leaves in zip(needed, completes, strict=True):
@@ -304,6 +307,21 @@ def _mvtu(stage: StageSchedule, flow: _Flow, words: int, run: _Run, behind: _Flo
                 continue
             last = start - 1
             slot = len(pushes) - depth
+            if direct and len(pops) == slot + depth and (slot + depth < behind.row_end or behind.open_row()):
+                # The line buffer behind takes all words of this window as they come: no need to ask for each.
+                popped = behind.last
+                for _ in range(folds):
+                    last += cycles
+                    if slot >= 0 and pops[slot] >= last:
+                        run.blocked += pops[slot] + 1 - last
+                        last = pops[slot] + 1
+                    slot += 1
+                    pushes.append(last)
+                    popped = (last if last > popped else popped) + 1
+                    pops.append(popped)
+                behind.last = popped
+                taken.append(pushes[last_group - folds])
+                continue
             for fold in range(folds):
                 last += cycles
                 if slot >= 0:
