@@ -17,7 +17,9 @@ except ImportError as error:
     raise missing_extra("torch", "torch") from error
 
 from refdesign.frameworks.torch.design import DeSign, Sign
+from refdesign.frameworks.torch.engine import compile
 from refdesign.frameworks.torch.export import to_network
+from refdesign.frameworks.torch.folded import FoldedNetwork
 from refdesign.frameworks.torch.layers import BinaryConv2d, BinaryLayer, BinaryLinear, PixelInput, clamp_latent
 from refdesign.frameworks.torch.padding import pad
 from refdesign.frameworks.torch.restore import from_network
@@ -25,6 +27,6 @@ from refdesign.frameworks.torch.straight_through import ESTIMATORS, straight_thr
 from refdesign.frameworks.torch.trace import layer_outputs
 
 __all__ = [
-    "ESTIMATORS", "BinaryConv2d", "BinaryLayer", "BinaryLinear", "DeSign", "PixelInput", "Sign", "clamp_latent",
-    "from_network", "layer_outputs", "pad", "straight_through_sign", "to_network",
+    "ESTIMATORS", "BinaryConv2d", "BinaryLayer", "BinaryLinear", "DeSign", "FoldedNetwork", "PixelInput", "Sign",
+    "clamp_latent", "compile", "from_network", "layer_outputs", "pad", "straight_through_sign", "to_network",
 ]  # fmt: skip
