@@ -36,6 +36,8 @@ COMMANDS: dict[str, str] = {
     "info": "Show a network's layers, shapes, fan-ins, bits and operations.",
     "fold": "Show a network's integer thresholds, with their certificate.",
     "explain": "Explain one output bit, step by step.",
+    "verify": "Compare an implementation with the reference: which bit differs first, and why.",
+    "vectors": "Write test vectors that need no Python.",
     "design": "Find the best threshold kernel of a shape, proven.",
     "simulate": "Run a network on an accelerator: cycles by cause, bits moved, waveforms, memory images.",
     "faults": "Let bits flip or stick in accelerators, and count what it does to predictions.",

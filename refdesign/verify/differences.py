@@ -186,6 +186,10 @@ class FirstDifference:
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        for name in ("ours", "theirs", "their_accumulator"):
+            value = plain[name]
+            if value is not None and value - value != 0:  # JSON has no infinities and no NaN
+                plain[name] = str(value)
         return plain | {"phase": None if self.phase is None else list(self.phase)}
 
 

@@ -1,0 +1,171 @@
+"""`refdesign verify`: an implementation against the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from refdesign import api
+from refdesign.cli import _common as common
+from refdesign.cli import _verdict as terminal
+from refdesign.errors import RefdesignError
+from refdesign.formats import atomic
+from refdesign.verify import implementation as under_test
+from refdesign.verify.compare import Verdict, compare
+from refdesign.verify.diagnosis import Diagnosis, diagnose
+from refdesign.verify.doors.callable import CallableDoor
+from refdesign.verify.doors.door import Door
+from refdesign.verify.doors.files import FilesDoor
+from refdesign.verify.doors.pipe import PipeDoor
+from refdesign.verify.fresh import directed_images, fresh_images
+from refdesign.verify.reports import data, html, junit
+from refdesign.verify.vectors import read_images
+
+
+@click.command()
+@common.model_argument
+@click.argument("images", nargs=-1)
+@click.option("--impl", metavar="MODULE:NAME", help="A Python callable; the current folder is on the path.")
+@click.option("--pipe", metavar="COMMAND", help="A program: vectors on its stdin, answers on its stdout.")
+@click.option("--files", type=click.Path(path_type=Path, file_okay=False), help="A folder of results.")
+@click.option(
+    "--map", "mapping", type=click.Path(path_type=Path, dir_okay=False), help="How --files are laid out (TOML)."
+)
+@click.option("--binary", is_flag=True, help="Use the pipe's binary form.")
+@click.option(
+    "--in-flight", type=click.IntRange(min=1), default=8, show_default=True, metavar="N", help="Cases in the pipe."
+)
+@click.option(
+    "--vectors", type=click.Path(path_type=Path, file_okay=False), help="Take the images of this folder of vectors."
+)
+@click.option("--random", "count", type=click.IntRange(min=0), default=235, show_default=True, metavar="N",
+              help="Random images beside the directed ones, where no IMAGES are given.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the random images.")
+@click.option("--first", type=click.IntRange(min=1), metavar="N", help="The first N images only.")
+@click.option("--batch-size", type=click.IntRange(min=1), metavar="N", help="Images at a time (default: by memory).")
+@click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True,
+              metavar="SECONDS", help="For a batch, or for a case in the pipe.")  # fmt: skip
+@click.option("--isolated", is_flag=True, help="Feed every layer the reference's inputs (needs run_layer).")
+@click.option("--diagnosis/--no-diagnosis", default=True, help="Look for the reason (default) or not.")
+@click.option("--diagnosis-time", type=click.FloatRange(min=0), default=50.0, show_default=True, metavar="SECONDS",
+              help="When to stop looking.")  # fmt: skip
+@click.option("--junit", "junit_file", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML.")
+@click.option("--html", "html_file", type=click.Path(path_type=Path, dir_okay=False), help="Write one HTML file.")
+@common.root_option
+@common.json_option
+@click.pass_context
+def verify(
+    ctx: click.Context,
+    model: str,
+    images: tuple[str, ...],
+    impl: str | None,
+    pipe: str | None,
+    files: Path | None,
+    mapping: Path | None,
+    binary: bool,
+    in_flight: int,
+    vectors: Path | None,
+    count: int,
+    seed: int,
+    first: int | None,
+    batch_size: int | None,
+    time_limit: float,
+    isolated: bool,
+    diagnosis: bool,
+    diagnosis_time: float,
+    junit_file: Path | None,
+    html_file: Path | None,
+    root: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare an implementation with the reference, and say which bit is wrong first, and why.
+
+    MODEL and IMAGES are as in 'refdesign run'; without IMAGES, directed and random ones are made. Exactly one of
+    --impl, --pipe and --files says where the implementation is.
+
+    \b
+    Examples:
+      refdesign verify digits digits:test --impl mychip.model:forward
+      refdesign verify digits --pipe "./dut --fast" --html report.html
+      refdesign verify digits --vectors vectors/ --files simulation/ --map layout.toml
+
+    Exit status 0: equal, the last layer included; 1: different, or the implementation is at fault; 2: it could not
+    run, or the last layer was not compared.
+    """
+    network = common.load_model(model)
+    pixels = _images(network, images, vectors, count, seed, root)[:first]
+    with _door(network, impl, pipe, files, mapping, binary, in_flight, time_limit, first is not None) as door:
+        with common.progress_bar(f"{network.name}, {door.what}") as advance:
+            verdict = compare(
+                network, door, pixels, batch_size=batch_size, isolated=isolated,
+                progress=lambda done: advance(done, len(pixels)),
+            )  # fmt: skip
+        reason = None
+        if diagnosis and verdict.differing and verdict.sample is not None:
+            goes_on = all(finding.kind != "hung" for finding in verdict.findings)
+            asks = door.ask if door.again and goes_on else None
+            reason = diagnose(network, verdict.sample, asks, seconds=diagnosis_time)
+        verdict.findings += door.close()
+    _report(network, verdict, reason, junit_file, html_file, as_json)
+    ctx.exit(verdict.status)
+
+
+def _report(
+    network: api.Network, verdict: Verdict, reason: Diagnosis | None, junit_file: Path | None, html_file: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    report = data.to_dict(network, verdict, reason)
+    if junit_file is not None:
+        atomic.write_bytes(junit_file, junit.to_xml(report))
+    if html_file is not None:
+        atomic.write_bytes(html_file, html.to_html(report).encode())
+    if as_json:
+        common.print_json(report)
+    else:
+        terminal.show(common.console(), report)
+        for written in (junit_file, html_file):
+            if written is not None:
+                common.console().print(common.cell(f"wrote {written}"))
+
+
+def _images(
+    network: api.Network, sources: tuple[str, ...], vectors: Path | None, count: int, seed: int, root: Path | None
+) -> NDArray[np.uint8]:
+    if vectors is not None:
+        if sources:
+            raise RefdesignError(f"--vectors: found IMAGES ({sources[0]}) beside it, expected one of the two")
+        return read_images(vectors, network)
+    if sources:
+        return common.load_images(sources, root, network.input_shape)[0]
+    directed, _ = directed_images(network)
+    return np.concatenate([directed, fresh_images(network, np.random.default_rng(seed), count)])
+
+
+@contextmanager
+def _door(
+    network: api.Network, impl: str | None, pipe: str | None, files: Path | None, mapping: Path | None, binary: bool,
+    in_flight: int, time_limit: float, partial: bool,
+) -> Iterator[Door]:  # fmt: skip
+    given = [name for name, value in (("--impl", impl), ("--pipe", pipe), ("--files", files)) if value is not None]
+    if len(given) != 1:
+        found = " and ".join(given) or "none"
+        raise RefdesignError(f"verify: found {found}, expected exactly one of --impl, --pipe and --files")
+    if mapping is not None and files is None:
+        raise RefdesignError("--map: found no --files beside it, expected the folder that it describes")
+    door: Door
+    if impl is not None:
+        bound = under_test.bind(under_test.load_target(impl), network)
+        door = CallableDoor(bound, network, what=impl, time_limit=time_limit)
+    elif pipe is not None:
+        door = PipeDoor(pipe, network, binary=binary, in_flight=in_flight, time_limit=time_limit)
+    else:
+        door = FilesDoor(files or Path(), network, mapping, partial=partial)
+    try:
+        yield door
+    finally:
+        door.close()

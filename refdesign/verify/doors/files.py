@@ -1,0 +1,297 @@
+"""The third door: the files that a simulation left, in any declared layout.
+
+Without a map, an output `conv1.bits` is looked for as `conv1.bits.npy`, as `conv1.bits.hex` (or `.mem`), as
+`conv1.bits.bin`, and as a member of any `.npz` in the folder. A map is a TOML file:
+
+    [names]                             # foreign names of layers or tensors: files, or members of an archive
+    "conv1.bits" = "MultiThreshold_0_out0"
+
+    [defaults]                          # for all outputs
+    bit_order = "big"
+
+    [outputs."conv1.bits"]              # for one output
+    file = "thresh0.hex"
+    layout = "n h w fold pe -> n h w (fold pe)"
+    sizes = { pe = 4 }
+    word_bits = 8
+
+Keys: `file`, `key` (a member of an `.npz`), `layout`, `sizes`, and for hex and raw files `word_bits`,
+`element_bits`, `kind`, `bit_order`, `word_order`, `bit_one`, `byte_order` (raw only). The last axis on the layout's
+left side is packed; every row of it starts a new word. Hex and raw files have `n` first.
+"""
+
+from __future__ import annotations
+
+import tomllib
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdesign.errors import RefdesignError
+from refdesign.network import NetworkData
+from refdesign.verify.doors.layout import Layout
+from refdesign.verify.doors.protocol import output_type
+from refdesign.verify.doors.words import Word, WordFormat, read_hex, read_raw
+from refdesign.verify.implementation import Answer, Finding, Images, comparable_outputs, expected_shape
+
+_WORD_KEYS = ("word_bits", "element_bits", "kind", "bit_order", "word_order", "bit_one")
+_KEYS = {"file", "key", "layout", "sizes", "byte_order", *_WORD_KEYS}
+_TYPES: dict[str, type] = {"sizes": dict, "word_bits": int, "element_bits": int, "bit_one": int}
+_SAYS: dict[type, str] = {dict: "a table of positive integers", int: "an integer", str: "text"}
+_SUFFIXES = (".npy", ".hex", ".mem", ".bin")
+
+
+@dataclass
+class _Source:
+    """One output's file: takes the answers to the next images."""
+
+    name: str
+    path: Path
+    layout: Layout
+    sizes: Mapping[str, int]
+    shape: tuple[int, ...]
+
+    def take(self, images: int) -> tuple[NDArray[Any] | None, list[Finding]]:
+        """The next answers, (k, *shape) with k <= images, and what is wrong."""
+        raise NotImplementedError
+
+    def left(self) -> bool:
+        """Whether there are answers to further images."""
+        raise NotImplementedError
+
+
+class _Array(_Source):
+    """An `.npy`, mapped into memory, or a member of an `.npz`."""
+
+    array: NDArray[Any] | None = None
+    key: str | None = None
+    taken = 0
+
+    def take(self, images: int) -> tuple[NDArray[Any] | None, list[Finding]]:
+        if self.array is None:
+            loaded = self._load()
+            count = self._cases(loaded)
+            if count is None:
+                expected = self.layout.file_shape((images, *self.shape), self.sizes)
+                message = f"{self.path.name}: found shape {loaded.shape}, expected {expected} ({self.layout.text})"
+                self.array = np.zeros((0, *self.shape))
+                return None, [Finding("shape", message, self.name)]
+            if loaded.dtype.kind not in "biuf":
+                self.array = np.zeros((0, *self.shape))
+                return None, [Finding("dtype", f"{self.path.name}: found {loaded.dtype}, expected numbers", self.name)]
+            self.array = self.layout.apply(loaded, (count, *self.shape), self.sizes)
+        piece = self.array[self.taken : self.taken + images]
+        self.taken += len(piece)
+        return piece, []
+
+    def _load(self) -> NDArray[Any]:
+        try:
+            loaded = np.load(self.path, mmap_mode=None if self.key else "r", allow_pickle=False)
+            array = loaded[self.key] if self.key else loaded
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise RefdesignError(f"{self.path}: cannot be read: {' '.join(str(error).split())}") from error
+        if not isinstance(array, np.ndarray):
+            raise RefdesignError(f"{self.path}: found an archive, expected an array; name its member with key = ...")
+        return array
+
+    def _cases(self, array: NDArray[Any]) -> int | None:
+        """How many cases the array holds; None if its shape is another."""
+        each = int(np.prod(self.shape))
+        cases = array.size // each
+        if cases * each != array.size or not cases:
+            return None
+        return cases if array.shape == self.layout.file_shape((cases, *self.shape), self.sizes) else None
+
+    def left(self) -> bool:
+        return self.array is not None and self.taken < len(self.array)
+
+
+class _Words(_Source):
+    """Words of a hex or raw file, read as they are needed."""
+
+    format: WordFormat
+    words: Iterator[Word]
+
+    def take(self, images: int) -> tuple[NDArray[Any] | None, list[Finding]]:
+        row = self.layout.file_shape((1, *self.shape), self.sizes)[-1]
+        each = int(np.prod(self.shape)) // row * self.format.words(row)
+        words = list(islice(self.words, each * images))
+        cases, rest = divmod(len(words), each)
+        findings = []
+        if rest:
+            message = f"{self.path.name}: ends within a case ({rest} of {each} words)"
+            findings.append(Finding("count", message, self.name, cases))
+        words = words[: cases * each]
+        undefined = [(number, word) for number, word in enumerate(words) if word.unknown]
+        if undefined:
+            number, word = undefined[0]
+            message = f"{self.path.name}, line {word.line}: X or Z, and in {len(undefined):,} words in all"
+            findings.append(Finding("undefined", message, self.name, number // each))
+        if not cases:
+            return None, findings
+        values = self.format.decode([word.value for word in words], [word.unknown for word in words], row)
+        return self.layout.apply(values, (cases, *self.shape), self.sizes), findings
+
+    def left(self) -> bool:
+        return next(self.words, None) is not None
+
+
+class FilesDoor:
+    """Compares with results in files; answers come in the order of the images.
+
+    Args:
+        folder: holds the files.
+        network: gives names and shapes.
+        mapping: a TOML file as the module describes it; None: names and layouts are ours.
+        partial: whether the files may hold more cases than are asked about.
+
+    Raises:
+        RefdesignError: no folder, an unreadable map, unknown names or keys in it.
+    """
+
+    again = False
+
+    def __init__(
+        self, folder: Path, network: NetworkData, mapping: Path | None = None, *, partial: bool = False
+    ) -> None:
+        self.what = str(folder)
+        self._network = network
+        self._partial = partial
+        self._findings: list[Finding] = []
+        if not folder.is_dir():
+            raise RefdesignError(f"{folder}: found no folder, expected one with results")
+        self._map = _read_map(mapping, network)
+        found = (self._source(folder, name, mapping) for name in comparable_outputs(network))
+        self._sources = [source for source in found if source is not None]
+
+    def ask(self, images: Images) -> Answer:
+        """The answers to the next images."""
+        findings, self._findings = self._findings, []
+        outputs: dict[str, NDArray[Any]] = {}
+        answered: dict[str, NDArray[np.bool_]] = {}
+        for source in self._sources:
+            try:
+                array, found = source.take(len(images))
+            except RefdesignError as error:
+                array, found = None, [Finding("garbage", str(error), source.name)]
+            findings += found
+            count = 0 if array is None else len(array)
+            if count < len(images) and not found:
+                message = f"{source.path.name}: ends after {count} of these {len(images)} cases"
+                findings.append(Finding("count", message, source.name, count))
+            if array is not None and count:
+                if count < len(images):
+                    answered[source.name] = np.arange(len(images)) < count
+                    filled = np.zeros((len(images), *source.shape), array.dtype)
+                    filled[:count] = array
+                    array = filled
+                outputs[source.name] = np.ascontiguousarray(array)
+        if not self._sources:
+            names = ", ".join(comparable_outputs(self._network)[:3])
+            findings.append(Finding("missing", f"{self.what}: found no results, expected files of {names}, ..."))
+        return Answer(outputs, tuple(findings), True, answered)
+
+    def ask_layer(self, layer: str, inputs: Images) -> Answer | None:
+        """Files cannot be asked."""
+        return None
+
+    def close(self) -> tuple[Finding, ...]:
+        """Whether files hold more cases than there were images."""
+        sources, self._sources = self._sources, []
+        if self._partial:
+            return ()
+        try:
+            more = [source for source in sources if source.left()]
+        except RefdesignError as error:
+            return (Finding("garbage", str(error)),)
+        return tuple(Finding("count", f"{s.path.name}: holds more cases than there are images", s.name) for s in more)
+
+    def _source(self, folder: Path, name: str, mapping: Path | None) -> _Source | None:
+        entry = self._map["outputs"].get(name, {})
+        settings = {**self._map["defaults"], **entry}
+        theirs = self._map["names"].get(name, name)
+        path, key = _find(folder, theirs, settings)
+        if path is None or not path.is_file():
+            if entry or theirs != name:
+                wanted = settings.get("file", theirs)
+                message = f"{wanted}: found no such file or member in {folder.name}, as {mapping} names it"
+                self._findings.append(Finding("missing", message, name))
+            return None
+        shape = expected_shape(self._network, name)
+        layout = Layout.parse(settings.get("layout", "n h w c" if len(shape) == 3 else "n c"), len(shape) + 1)
+        layout.sizes((1, *shape), settings.get("sizes", {}))
+        given = (name, path, layout, settings.get("sizes", {}), shape)
+        if path.suffix in (".npy", ".npz"):
+            source = _Array(*given)
+            source.key = settings.get("key", key)
+            return source
+        if layout.left[0] != layout.right[0] or layout.backwards & set(layout.left[0]):
+            raise RefdesignError(f"{name}: found the layout {layout.text!r}, expected n first in a file of words")
+        return self._words(_Words(*given), settings)
+
+    def _words(self, source: _Words, settings: Mapping[str, Any]) -> _Words:
+        dtype = output_type(self._network, source.name)
+        kind = {"int8": "bits", "int32": "signed", "float32": "float32"}[dtype.name]
+        usual = {"kind": kind, "element_bits": 1 if kind == "bits" else 32}
+        usual["word_bits"] = 64 if settings.get("kind", kind) == "bits" else settings.get("element_bits", 32)
+        try:
+            source.format = WordFormat(**{**usual, **{key: settings[key] for key in _WORD_KEYS if key in settings}})
+        except TypeError as error:
+            raise RefdesignError(f"{source.name}: {error}") from error
+        if source.path.suffix == ".bin":
+            source.words = read_raw(source.path, source.format.word_bits, settings.get("byte_order", "little"))
+        else:
+            source.words = read_hex(source.path, source.format.word_bits)
+        return source
+
+
+def _find(folder: Path, theirs: str, settings: Mapping[str, Any]) -> tuple[Path | None, str | None]:
+    """The file of an output, and the member of it where it is an archive."""
+    if "file" in settings:
+        path = folder / str(settings["file"])
+        return path, theirs if path.suffix == ".npz" else None
+    for suffix in _SUFFIXES:
+        if (folder / f"{theirs}{suffix}").is_file():
+            return folder / f"{theirs}{suffix}", None
+    for archive in sorted(folder.glob("*.npz")):
+        try:
+            with zipfile.ZipFile(archive) as members:
+                if f"{theirs}.npy" in members.namelist():
+                    return archive, theirs
+        except (OSError, zipfile.BadZipFile):
+            continue
+    return None, None
+
+
+def _read_map(path: Path | None, network: NetworkData) -> dict[str, dict[str, Any]]:
+    tables: dict[str, dict[str, Any]] = {"names": {}, "defaults": {}, "outputs": {}}
+    if path is None:
+        return tables
+    try:
+        text = path.read_text(encoding="utf-8")
+        tables |= tomllib.loads(text)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RefdesignError(f"{path}: cannot be read: {error}") from error
+    if set(tables) != {"names", "defaults", "outputs"} or not all(isinstance(t, dict) for t in tables.values()):
+        raise RefdesignError(f"{path}: found {', '.join(sorted(tables))}, expected the tables names, defaults, outputs")
+    for name in (*tables["names"], *tables["outputs"]):
+        if name not in comparable_outputs(network):
+            raise RefdesignError(f"{path}: found the output {name!r}, expected some of {comparable_outputs(network)}")
+    for where, entry in (("defaults", tables["defaults"]), *tables["outputs"].items()):
+        unknown = set(entry) - _KEYS if isinstance(entry, dict) else {str(entry)}
+        if unknown:
+            raise RefdesignError(f"{path}, {where}: found {sorted(unknown)[0]!r}, expected {', '.join(sorted(_KEYS))}")
+        for key, value in entry.items():
+            wanted = _TYPES.get(key, str)
+            fits = isinstance(value, wanted) and not isinstance(value, bool)
+            if key == "sizes" and fits:
+                fits = all(isinstance(size, int) and size > 0 for size in value.values())
+            if not fits:
+                raise RefdesignError(f"{path}, {where}, {key}: found {value!r}, expected {_SAYS[wanted]}")
+    return tables

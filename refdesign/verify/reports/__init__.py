@@ -1,0 +1,1 @@
+"""Reports of a verification: plain data for JSON (with its schema), JUnit XML, and one HTML file."""
