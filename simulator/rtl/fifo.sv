@@ -20,6 +20,10 @@ module fifo #(
     localparam POINTER_WIDTH = DEPTH > 1 ? $clog2(DEPTH) : 1;
     localparam LAST = POINTER_WIDTH'(DEPTH - 1);
 
+    function automatic [POINTER_WIDTH-1:0] after(input [POINTER_WIDTH-1:0] pointer);
+        after = pointer == LAST ? '0 : pointer + 1'b1;
+    endfunction
+
     logic [WIDTH-1:0] words[0:DEPTH-1];
     logic [POINTER_WIDTH-1:0] head;
     logic [POINTER_WIDTH-1:0] tail;
@@ -40,15 +44,15 @@ module fifo #(
         end else begin
             if (push) begin
                 words[tail] <= in_word;
-                tail <= tail == LAST ? '0 : tail + 1'b1;
+                tail <= after(tail);
             end
-            if (pop) head <= head == LAST ? '0 : head + 1'b1;
+            if (pop) head <= after(head);
             if (push && !pop) count <= count + 1'b1;
             if (pop && !push) count <= count - 1'b1;
             // Full, and one leaves: the fault loses the word behind it.
             if (`FAULT(`FIFO_FORGETS_A_WORD) && pop && count == COUNT_WIDTH'(DEPTH) && DEPTH > 1) begin
-                head <= head == LAST ? POINTER_WIDTH'(1 % DEPTH) : head == LAST - 1'b1 ? '0 : head + 2'd2;
-                count <= count - 2'd2;
+                head <= after(after(head));
+                count <= count - COUNT_WIDTH'(2);
             end
         end
     end

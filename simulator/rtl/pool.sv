@@ -17,15 +17,15 @@ module pool #(
 );
     `FAULT_NUMBER
     logic [WIDTH-1:0] kept[0:DEPTH-1];
-    logic [WIDTH-1:0] before;
+    logic [WIDTH-1:0] earlier;
     logic [WIDTH-1:0] both;
 
-    assign before = kept[address];
+    assign earlier = kept[address];
     generate
         if (ON_BITS != 0) begin : bits
-            assign both = flip && !`FAULT(`OR_FOR_AND) ? before & value : before | value;
+            assign both = flip && !`FAULT(`OR_FOR_AND) ? earlier & value : earlier | value;
         end else begin : accumulators
-            assign both = $signed(before) > $signed(value) ? before : value;
+            assign both = $signed(earlier) > $signed(value) ? earlier : value;
         end
     endgenerate
     assign pooled = alone && !`FAULT(`POOL_KEPT_BETWEEN_WINDOWS) ? value : both;

@@ -1,5 +1,7 @@
 // The number of ones, held in WIDTH bits. ADDER_TREE chooses the tree that synthesis wants; simulators are faster at
 // $countones.
+`include "faults.svh"
+
 module popcount #(
     parameter SIMD = 8,
     parameter WIDTH = $clog2(SIMD + 1),
@@ -7,9 +9,9 @@ module popcount #(
     parameter FULL = $clog2(SIMD + 1)
 ) (
     input logic [SIMD-1:0] bits,
-    input logic wraps,  // a seeded fault: wrap all the same
     output logic [WIDTH-1:0] count
 );
+    `FAULT_NUMBER
     logic [FULL-1:0] ones;
 
 `ifdef ADDER_TREE
@@ -35,7 +37,7 @@ module popcount #(
         if (WIDTH >= FULL) begin : whole
             assign count = WIDTH'(ones);
         end else if (SATURATE != 0) begin : saturated
-            assign count = |ones[FULL-1:WIDTH] && !wraps ? '1 : ones[WIDTH-1:0];
+            assign count = |ones[FULL-1:WIDTH] && !`FAULT(`SATURATION_WRAPS) ? '1 : ones[WIDTH-1:0];
         end else begin : wrapped
             assign count = ones[WIDTH-1:0];
         end

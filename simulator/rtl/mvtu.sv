@@ -1,0 +1,360 @@
+// The matrix-vector-threshold unit with its pool; simulator/units/__init__.py says what stands where in which cycle.
+//
+// All weights and thresholds are read synchronously, with the address that the counters will have after the edge, so
+// that memories can be block RAM and no pipeline register is needed.
+`include "faults.svh"
+
+module mvtu #(
+    parameter PE = 2,              // output channels side by side
+    parameter SIMD = 3,            // input bits of a cycle
+    parameter GROUPS = 1,
+    parameter OUTPUTS = 4,         // output channels of a group
+    parameter INPUTS = 6,          // input channels of a group
+    parameter TAPS = 9,
+    parameter PLANES = 1,          // bit planes of the operands
+    parameter SCALE_WIDTH = 2,
+    parameter SCALES = 2'd1,       // what a bit of every plane counts, signed, plane 0 lowest
+    parameter UNSIGNED = 1'b0,     // for every plane, whether a 0 bit counts for nothing
+    parameter ROWS = 5,            // of the output map, before the pool
+    parameter COLUMNS = 4,
+    parameter POOL_ROWS = 1,
+    parameter POOL_COLUMNS = 1,
+    parameter POOL_BITS = 0,       // the pool stands behind the threshold
+    parameter THRESHOLDS = 1,      // 0: the last stage, which leaves accumulators
+    parameter PERIOD_ROWS = 1,
+    parameter PERIOD_COLUMNS = 1,
+    parameter ORIGIN_ROW = 0,
+    parameter ORIGIN_COLUMN = 0,
+    parameter POPCOUNT_WIDTH = 2,
+    parameter ACCUMULATOR_WIDTH = 8,
+    parameter THRESHOLD_WIDTH = 8,
+    parameter SATURATE = 0,        // what a value does that its width cannot hold; 0: wrap
+    parameter MEMORY = "mvtu",     // memory images: <MEMORY>_weights_pe<n>.hex and <MEMORY>_thresholds_pe<n>.hex
+    parameter OUT_WIDTH = THRESHOLDS != 0 ? PE : PE * ACCUMULATOR_WIDTH,
+    parameter REGISTERS_WIDTH = 8 * 32 + SIMD + PE * (POPCOUNT_WIDTH + ACCUMULATOR_WIDTH + THRESHOLD_WIDTH + 2) + 4
+) (
+    input logic clk,
+    input logic reset,
+    input logic in_valid,
+    output logic in_ready,
+    input logic [SIMD-1:0] in_word,
+    input logic in_word_valid,  // the word stands on the map, not in padding that counts for nothing
+    output logic out_valid,
+    input logic out_ready,
+    output logic [OUT_WIDTH-1:0] out_word
+`ifdef TRACE
+    ,
+    output logic [REGISTERS_WIDTH-1:0] registers  // simulator.units.TRACE_FIELDS, the first one lowest
+`endif
+);
+    `FAULT_NUMBER
+    localparam GROUP_FOLDS = (OUTPUTS + PE - 1) / PE;
+    localparam CHANNEL_FOLDS = GROUPS * GROUP_FOLDS;
+    localparam INPUT_FOLDS = (INPUTS + SIMD - 1) / SIMD;
+    localparam SYNAPSE_FOLDS = TAPS * INPUT_FOLDS * PLANES;
+    localparam LAST_LANES = INPUTS - (INPUT_FOLDS - 1) * SIMD;
+    localparam LAST_CHANNELS = OUTPUTS - (GROUP_FOLDS - 1) * PE;
+    localparam WEIGHT_DEPTH = CHANNEL_FOLDS * TAPS * INPUT_FOLDS;
+    localparam PERIOD = PERIOD_ROWS * PERIOD_COLUMNS;
+    localparam THRESHOLD_DEPTH = CHANNEL_FOLDS * PERIOD;
+    localparam POOLED = POOL_ROWS * POOL_COLUMNS > 1;
+    localparam POOL_DEPTH = CHANNEL_FOLDS * (COLUMNS / POOL_COLUMNS > 0 ? COLUMNS / POOL_COLUMNS : 1);
+
+    localparam NF_WIDTH = CHANNEL_FOLDS > 1 ? $clog2(CHANNEL_FOLDS) : 1;
+    localparam NG_WIDTH = GROUP_FOLDS > 1 ? $clog2(GROUP_FOLDS) : 1;
+    localparam SF_WIDTH = SYNAPSE_FOLDS > 1 ? $clog2(SYNAPSE_FOLDS) : 1;
+    localparam CF_WIDTH = INPUT_FOLDS > 1 ? $clog2(INPUT_FOLDS) : 1;
+    localparam PLANE_WIDTH = PLANES > 1 ? $clog2(PLANES) : 1;
+    localparam WEIGHT_ADDRESS_WIDTH = WEIGHT_DEPTH > 1 ? $clog2(WEIGHT_DEPTH) : 1;
+    localparam THRESHOLD_ADDRESS_WIDTH = THRESHOLD_DEPTH > 1 ? $clog2(THRESHOLD_DEPTH) : 1;
+    localparam POOL_ADDRESS_WIDTH = POOL_DEPTH > 1 ? $clog2(POOL_DEPTH) : 1;
+    localparam ROW_WIDTH = ROWS > 1 ? $clog2(ROWS) : 1;
+    localparam COLUMN_WIDTH = COLUMNS > 1 ? $clog2(COLUMNS) : 1;
+    localparam POOL_ROW_WIDTH = $clog2(ROWS / POOL_ROWS + 2);
+    localparam POOL_COLUMN_WIDTH = $clog2(COLUMNS / POOL_COLUMNS + 2);
+    localparam PHASE_ROW_WIDTH = PERIOD_ROWS > 1 ? $clog2(PERIOD_ROWS) : 1;
+    localparam PHASE_COLUMN_WIDTH = PERIOD_COLUMNS > 1 ? $clog2(PERIOD_COLUMNS) : 1;
+    localparam ONES_WIDTH = $clog2(SIMD + 1);
+    localparam COUNTED_WIDTH = POPCOUNT_WIDTH > ONES_WIDTH ? POPCOUNT_WIDTH : ONES_WIDTH;
+    localparam TERM_WIDTH = COUNTED_WIDTH + 2 + SCALE_WIDTH;
+    localparam SUM_WIDTH = (ACCUMULATOR_WIDTH > TERM_WIDTH ? ACCUMULATOR_WIDTH : TERM_WIDTH) + 1;
+    localparam COMPARE_WIDTH = ACCUMULATOR_WIDTH > THRESHOLD_WIDTH ? ACCUMULATOR_WIDTH : THRESHOLD_WIDTH;
+
+    // ------------------------------------------------------------------------------------------------- counters
+    logic [NF_WIDTH-1:0] nf;
+    logic [NG_WIDTH-1:0] group_fold;
+    logic [SF_WIDTH-1:0] sf;
+    logic [CF_WIDTH-1:0] input_fold;
+    logic [PLANE_WIDTH-1:0] plane;
+    logic [WEIGHT_ADDRESS_WIDTH-1:0] weight_address;
+    logic [WEIGHT_ADDRESS_WIDTH-1:0] next_weight_address;
+    logic [THRESHOLD_ADDRESS_WIDTH-1:0] threshold_base;  // nf * PERIOD
+    logic [THRESHOLD_ADDRESS_WIDTH-1:0] next_threshold_base;
+    logic [THRESHOLD_ADDRESS_WIDTH-1:0] threshold_address;
+    logic [THRESHOLD_ADDRESS_WIDTH-1:0] next_threshold_address;
+    logic [ROW_WIDTH-1:0] row;
+    logic [COLUMN_WIDTH-1:0] column;
+    logic [POOL_ROW_WIDTH-1:0] window_row;
+    logic [POOL_COLUMN_WIDTH-1:0] window_column;
+    logic [PHASE_ROW_WIDTH-1:0] phase_row;
+    logic [PHASE_ROW_WIDTH-1:0] next_phase_row;
+    logic [PHASE_COLUMN_WIDTH-1:0] phase_column;
+    logic [PHASE_COLUMN_WIDTH-1:0] next_phase_column;
+    logic row_begins, row_ends, row_dropped, last_row;
+    logic column_begins, column_ends, column_dropped, last_column;
+    logic last_plane, last_synapse, last_fold, pixel_done;
+
+    // ------------------------------------------------------------------------------------------------ handshakes
+    logic first, completes, dropped, fire, operand_valid;
+    logic [PE-1:0] bits;
+
+    assign first = group_fold == 0;
+    assign operand_valid = in_valid || !first;
+    assign last_plane = plane == PLANE_WIDTH'(PLANES - 1);
+    assign last_synapse = sf == SF_WIDTH'(SYNAPSE_FOLDS - 1);
+    assign last_fold = nf == NF_WIDTH'(CHANNEL_FOLDS - 1);
+    assign dropped = row_dropped || column_dropped;
+    assign completes = last_synapse && row_ends && column_ends && (!dropped || `FAULT(`CUT_OFF_PIXELS_LEAVE));
+    assign fire = operand_valid && (!completes || out_ready || `FAULT(`VALID_DROPPED_WHILE_BLOCKED));
+    assign in_ready = first && (!completes || out_ready || `FAULT(`VALID_DROPPED_WHILE_BLOCKED));
+    assign out_valid = operand_valid && completes;
+    assign pixel_done = fire && last_synapse && last_fold;
+
+    always_ff @(posedge clk) begin
+        if (reset) begin
+            nf <= '0;
+            group_fold <= '0;
+            sf <= '0;
+            input_fold <= '0;
+            plane <= '0;
+        end else if (fire) begin
+            plane <= last_plane ? '0 : plane + 1'b1;
+            if (last_plane) input_fold <= input_fold == CF_WIDTH'(INPUT_FOLDS - 1) ? '0 : input_fold + 1'b1;
+            sf <= last_synapse ? '0 : sf + 1'b1;
+            if (last_synapse) begin
+                nf <= last_fold ? '0 : nf + 1'b1;
+                group_fold <= group_fold == NG_WIDTH'(GROUP_FOLDS - 1) ? '0 : group_fold + 1'b1;
+            end
+        end
+    end
+
+    axis_counter #(
+        .EXTENT(ROWS), .POOL(POOL_ROWS), .PERIOD(PERIOD_ROWS), .ORIGIN(ORIGIN_ROW), .ROWS(1),
+        .POSITION_WIDTH(ROW_WIDTH), .WINDOW_WIDTH(POOL_ROW_WIDTH), .PHASE_WIDTH(PHASE_ROW_WIDTH)
+    ) rows (
+        .clk(clk), .reset(reset), .advance(pixel_done && last_column), .position(row), .window(window_row),
+        .phase(phase_row), .next_phase(next_phase_row), .begins(row_begins), .ends(row_ends), .dropped(row_dropped),
+        .last(last_row)
+    );
+    axis_counter #(
+        .EXTENT(COLUMNS), .POOL(POOL_COLUMNS), .PERIOD(PERIOD_COLUMNS), .ORIGIN(ORIGIN_COLUMN), .ROWS(0),
+        .POSITION_WIDTH(COLUMN_WIDTH), .WINDOW_WIDTH(POOL_COLUMN_WIDTH), .PHASE_WIDTH(PHASE_COLUMN_WIDTH)
+    ) columns (
+        .clk(clk), .reset(reset), .advance(pixel_done), .position(column), .window(window_column),
+        .phase(phase_column), .next_phase(next_phase_column), .begins(column_begins), .ends(column_ends),
+        .dropped(column_dropped), .last(last_column)
+    );
+
+    // ------------------------------------------------------------------------------------------------- addresses
+    // The weight address, nf * TAPS * INPUT_FOLDS + sf / PLANES, counts on through all folds of a pixel.
+    always_comb begin
+        next_weight_address = weight_address;
+        if (reset || pixel_done) next_weight_address = '0;
+        else if (fire && last_plane) next_weight_address = weight_address + 1'b1;
+        if (`FAULT(`FOLD_ORDER_SWAPPED) && !reset && fire && !pixel_done)
+            next_weight_address = last_synapse
+                ? WEIGHT_ADDRESS_WIDTH'(32'(nf) + 1)
+                : WEIGHT_ADDRESS_WIDTH'(32'(nf) + (32'(sf) + 1) / PLANES * CHANNEL_FOLDS);
+        if (`FAULT(`WEIGHT_ADDRESS_OFF_BY_ONE) && !reset && fire && last_synapse && !last_fold)
+            next_weight_address = weight_address;
+        next_threshold_base = threshold_base;
+        if (reset || pixel_done || `FAULT(`THRESHOLD_FOLD_IGNORED)) next_threshold_base = '0;
+        else if (fire && last_synapse) next_threshold_base = threshold_base + THRESHOLD_ADDRESS_WIDTH'(PERIOD);
+        next_threshold_address = next_threshold_base + THRESHOLD_ADDRESS_WIDTH'(
+            `FAULT(`PHASES_SWAPPED)
+                ? (32'(next_phase_column) * PERIOD_COLUMNS + 32'(next_phase_row)) % PERIOD
+                : 32'(next_phase_row) * PERIOD_COLUMNS + 32'(next_phase_column));
+        if (`FAULT(`THRESHOLD_ADDRESS_OFF_BY_ONE))
+            next_threshold_address = next_threshold_address == THRESHOLD_ADDRESS_WIDTH'(THRESHOLD_DEPTH - 1)
+                ? '0 : next_threshold_address + 1'b1;
+        if (THRESHOLDS == 0) next_threshold_address = '0;
+    end
+    always_ff @(posedge clk) begin
+        weight_address <= next_weight_address;
+        threshold_base <= next_threshold_base;
+        threshold_address <= next_threshold_address;
+    end
+
+    // -------------------------------------------------------------------------------------------------- operands
+    logic [SIMD-1:0] operand, lanes, mask, word;
+    logic operand_word_valid;
+
+    generate
+        if (GROUP_FOLDS > 1) begin : keep
+            logic [SIMD-1:0] words[0:SYNAPSE_FOLDS-1];
+            logic valids[0:SYNAPSE_FOLDS-1];
+            always_ff @(posedge clk) begin
+                if (in_valid && in_ready && !(`FAULT(`OPERANDS_NOT_KEPT) && row + column != 0)) begin
+                    words[sf] <= in_word;
+                    valids[sf] <= in_word_valid;
+                end
+            end
+            assign operand = first ? in_word : words[sf];
+            assign operand_word_valid = first ? in_word_valid : valids[sf];
+        end else begin : pass
+            assign operand = in_word;
+            assign operand_word_valid = in_word_valid;
+        end
+        if (LAST_LANES < SIMD) begin : ragged
+            assign lanes = input_fold == CF_WIDTH'(INPUT_FOLDS - 1) && !`FAULT(`RAGGED_LANES_COUNTED)
+                ? {{(SIMD - LAST_LANES) {1'b0}}, {LAST_LANES{1'b1}}} : '1;
+        end else begin : even
+            assign lanes = '1;
+        end
+    endgenerate
+
+    logic [COUNTED_WIDTH-1:0] counted;  // lanes that count in this cycle
+    logic [ONES_WIDTH-1:0] counted_ones;
+    logic signed [SCALE_WIDTH-1:0] scale;
+    logic plane_unsigned;
+
+    assign mask = operand_valid && (operand_word_valid || `FAULT(`PADDING_COUNTED)) ? (plane_unsigned ? operand & lanes : lanes) : '0;
+    assign word = operand & mask;
+    assign counted = COUNTED_WIDTH'(counted_ones);
+    popcount #(.SIMD(SIMD)) ones_of_mask (.bits(mask), .count(counted_ones));
+    generate
+        if (PLANES > 1) begin : scales
+            assign scale = `FAULT(`PLANE_SCALE_IGNORED) ? SCALE_WIDTH'(1) : SCALES[plane * SCALE_WIDTH +: SCALE_WIDTH];
+            assign plane_unsigned = UNSIGNED[plane];
+        end else begin : one_scale
+            assign scale = SCALES[SCALE_WIDTH-1:0];
+            assign plane_unsigned = UNSIGNED[0];
+        end
+    endgenerate
+
+    // ------------------------------------------------------------------------------------------ processing elements
+    logic clears, keeps;
+    assign clears = sf == 0;
+    assign keeps = fire && last_synapse && !dropped;
+
+    logic [POOL_ADDRESS_WIDTH-1:0] pool_address;
+    logic alone;
+    assign pool_address = dropped ? '0 : POOL_ADDRESS_WIDTH'(32'(window_column) * CHANNEL_FOLDS + 32'(nf));
+    assign alone = (row_begins && column_begins) || dropped;
+
+`ifdef FAULTS
+    logic stalled;  // the cycle before did not fire
+    always_ff @(posedge clk) stalled <= !reset && !fire;
+`endif
+
+    genvar p;
+    generate
+        for (p = 0; p < PE; p = p + 1) begin : lane
+            localparam DIGITS = p < 10 ? 1 : p < 100 ? 2 : p < 1000 ? 3 : 4;
+            localparam [31:0] NUMBER =
+                ((48 + p / 1000 % 10) << 24) | ((48 + p / 100 % 10) << 16) | ((48 + p / 10 % 10) << 8) | (48 + p % 10);
+
+            logic [SIMD-1:0] weights[0:WEIGHT_DEPTH-1];
+            logic [SIMD-1:0] weight;
+            initial $readmemh({MEMORY, "_weights_pe", NUMBER[8*DIGITS-1:0], ".hex"}, weights);
+            always_ff @(posedge clk) weight <= weights[next_weight_address];
+
+            logic present;
+            if (p < LAST_CHANNELS) assign present = 1'b1;
+            else assign present = group_fold != NG_WIDTH'(GROUP_FOLDS - 1) || `FAULT(`MASKED_CHANNEL_LIVE);
+
+            logic [SIMD-1:0] agree;
+            logic [POPCOUNT_WIDTH-1:0] count;
+            logic signed [TERM_WIDTH-1:0] term;
+            logic signed [SUM_WIDTH-1:0] sum;
+            logic signed [ACCUMULATOR_WIDTH-1:0] held;
+            logic signed [ACCUMULATOR_WIDTH-1:0] accumulator;
+
+            assign agree = present ? ~(word ^ weight) & mask & ~(SIMD'(`FAULT(`POPCOUNT_LOSES_LAST_LANE)) << (SIMD - 1)) : '0;
+            popcount #(.SIMD(SIMD), .WIDTH(POPCOUNT_WIDTH), .SATURATE(SATURATE)) tree (
+                .bits(agree), .count(count)
+            );
+            assign term = present
+                ? TERM_WIDTH'(scale) * $signed(TERM_WIDTH'({count, 1'b0}) - TERM_WIDTH'(counted)) : '0;
+`ifdef FAULTS
+            assign sum = (clears && !(`FAULT(`ACCUMULATOR_KEPT_AFTER_STALL) && stalled) ? '0 : SUM_WIDTH'(held)) + SUM_WIDTH'(term);
+`else
+            assign sum = (clears ? '0 : SUM_WIDTH'(held)) + SUM_WIDTH'(term);
+`endif
+            if (SATURATE != 0) begin : saturated
+                logic beyond;  // the bits above the sign are not all like it
+                assign beyond = sum[SUM_WIDTH-1:ACCUMULATOR_WIDTH-1] != {(SUM_WIDTH - ACCUMULATOR_WIDTH + 1) {sum[SUM_WIDTH-1]}};
+                assign accumulator = beyond && !`FAULT(`SATURATION_WRAPS)
+                    ? {sum[SUM_WIDTH-1], {(ACCUMULATOR_WIDTH - 1) {!sum[SUM_WIDTH-1]}}} : sum[ACCUMULATOR_WIDTH-1:0];
+            end else begin : wrapped
+                assign accumulator = sum[ACCUMULATOR_WIDTH-1:0];
+            end
+            always_ff @(posedge clk) begin
+                if (reset) held <= '0;
+                else if (fire || (`FAULT(`ACCUMULATOR_COUNTS_WHILE_STALLED) && operand_valid)) held <= accumulator;
+            end
+
+            logic signed [ACCUMULATOR_WIDTH-1:0] compared;  // what the comparator sees
+            logic bit_of_sum;
+            logic [THRESHOLD_WIDTH:0] threshold;
+            if (THRESHOLDS != 0) begin : comparator
+                logic [THRESHOLD_WIDTH:0] thresholds[0:THRESHOLD_DEPTH-1];
+                initial $readmemh({MEMORY, "_thresholds_pe", NUMBER[8*DIGITS-1:0], ".hex"}, thresholds);
+                always_ff @(posedge clk) threshold <= thresholds[next_threshold_address];
+
+                logic signed [COMPARE_WIDTH:0] limit, value;
+                assign value = (COMPARE_WIDTH + 1)'(compared);
+                assign limit = `FAULT(`LIMIT_UNSIGNED)
+                    ? $signed((COMPARE_WIDTH + 1)'({1'b0, threshold[THRESHOLD_WIDTH-1:0]}))
+                    : (COMPARE_WIDTH + 1)'($signed(threshold[THRESHOLD_WIDTH-1:0]));
+                assign bit_of_sum = present
+                    && ((value >= limit && !(`FAULT(`COMPARATOR_STRICT) && value == limit))
+                        != (threshold[THRESHOLD_WIDTH] && !`FAULT(`FLIP_IGNORED)));
+            end else begin : no_comparator
+                assign threshold = '0;
+                assign bit_of_sum = 1'b0;
+            end
+
+            if (POOLED && POOL_BITS != 0 && THRESHOLDS != 0) begin : pool_of_bits
+                assign compared = accumulator;
+                pool #(.WIDTH(1), .DEPTH(POOL_DEPTH), .ON_BITS(1)) unit (
+                    .clk(clk), .keep(keeps), .alone(alone), .flip(threshold[THRESHOLD_WIDTH]),
+                    .address(pool_address), .value(bit_of_sum), .pooled(bits[p])
+                );
+            end else if (POOLED) begin : pool_of_sums
+                pool #(.WIDTH(ACCUMULATOR_WIDTH), .DEPTH(POOL_DEPTH), .ON_BITS(0)) unit (
+                    .clk(clk), .keep(keeps), .alone(alone), .flip(1'b0),
+                    .address(pool_address), .value(accumulator), .pooled(compared)
+                );
+                assign bits[p] = bit_of_sum;
+            end else begin : no_pool
+                assign compared = accumulator;
+                assign bits[p] = bit_of_sum;
+            end
+
+            if (THRESHOLDS != 0) assign out_word[p] = `FAULT(`LANES_REVERSED) ? bits[PE-1-p] : bits[p];
+            else assign out_word[p * ACCUMULATOR_WIDTH +: ACCUMULATOR_WIDTH] = compared;
+        end
+    endgenerate
+
+`ifdef TRACE
+    // The registers, as simulator.units lists them.
+    logic [PE*POPCOUNT_WIDTH-1:0] all_counts;
+    logic [PE*ACCUMULATOR_WIDTH-1:0] all_accumulators;
+    logic [PE*THRESHOLD_WIDTH-1:0] all_limits;
+    logic [PE-1:0] all_flips;
+    generate
+        for (p = 0; p < PE; p = p + 1) begin : traced
+            assign all_counts[p * POPCOUNT_WIDTH +: POPCOUNT_WIDTH] = lane[p].count;
+            assign all_accumulators[p * ACCUMULATOR_WIDTH +: ACCUMULATOR_WIDTH] = lane[p].accumulator;
+            assign all_limits[p * THRESHOLD_WIDTH +: THRESHOLD_WIDTH] = lane[p].threshold[THRESHOLD_WIDTH-1:0];
+            assign all_flips[p] = lane[p].threshold[THRESHOLD_WIDTH];
+        end
+    endgenerate
+    assign registers = {
+        out_ready, out_valid, in_ready, in_valid, bits, all_flips, all_limits, 32'(threshold_address),
+        all_accumulators, all_counts, word, 32'(weight_address), 32'(phase_column), 32'(phase_row), 32'(column),
+        32'(row), 32'(sf), 32'(nf)
+    };
+`endif
+endmodule
