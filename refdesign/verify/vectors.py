@@ -24,6 +24,7 @@ from refdesign.bits import PackedBits, unpack
 from refdesign.errors import RefdesignError
 from refdesign.formats import atomic
 from refdesign.network import NetworkData, Stage, describe
+from refdesign.ops.batch_norm import scale_and_shift
 from refdesign.run import check_images, run, run_layer, thresholds_of
 from refdesign.verify.directed import layer_cases
 from refdesign.verify.doors.words import WordFormat
@@ -197,10 +198,26 @@ def _parameters(network: NetworkData, folder: _Folder) -> None:
         elif isinstance(weights, tuple):
             for number, basis in enumerate(weights):
                 folder.add(f"parameters/{layer.name}.weights{number}", unpack(basis), "o h w i", kind="bits")
+    _last_batch_norm(network, folder)
     for name, folded in thresholds_of(network).items():
         folder.add(f"parameters/{name}.threshold", folded.threshold, "m n c")
         folder.add(f"parameters/{name}.direction", folded.direction, "m n c")
         folder.add(f"parameters/{name}.constant", folded.constant, "m n c")
+
+
+def _last_batch_norm(network: NetworkData, folder: _Folder) -> None:
+    """The last layer does not fold: its batch norm, and k and c (y = k*a + c) where the arithmetic has them."""
+    last = network.layers[-1]
+    if not isinstance(last, Stage) or last.batch_norm is None:
+        return
+    bn, arithmetic = last.batch_norm, network.conventions.arithmetic
+    values = {name: getattr(bn, name) for name in ("gamma", "beta", "mean", "variance", "alpha")}
+    values["epsilon"] = np.array([bn.epsilon], dtype=np.float32)
+    if arithmetic in ("torch", "onnxruntime", "keras"):
+        values["k"], values["c"] = scale_and_shift(bn, arithmetic)
+    for name, value in values.items():
+        if value is not None:
+            folder.add(f"parameters/{last.name}.{name}", value, "c")
 
 
 def _layer_cases(network: NetworkData, folder: _Folder, random: np.random.Generator) -> dict[str, list[dict[str, Any]]]:

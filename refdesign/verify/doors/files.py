@@ -164,6 +164,7 @@ class FilesDoor:
         self._network = network
         self._partial = partial
         self._findings: list[Finding] = []
+        self._ended: set[str] = set()
         if not folder.is_dir():
             raise RefdesignError(f"{folder}: found no folder, expected one with results")
         self._map = _read_map(mapping, network)
@@ -182,9 +183,11 @@ class FilesDoor:
                 array, found = None, [Finding("garbage", str(error), source.name)]
             findings += found
             count = 0 if array is None else len(array)
-            if count < len(images) and not found:
+            if count < len(images) and not found and source.name not in self._ended:
                 message = f"{source.path.name}: ends after {count} of these {len(images)} cases"
                 findings.append(Finding("count", message, source.name, count))
+            if count < len(images):
+                self._ended.add(source.name)  # said once
             if array is not None and count:
                 if count < len(images):
                     answered[source.name] = np.arange(len(images)) < count

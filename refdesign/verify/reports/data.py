@@ -30,7 +30,7 @@ def to_dict(network: NetworkData, verdict: Verdict, diagnosis: Diagnosis | None 
     >>> digits = pretrained("digits")
     >>> verdict = compare(digits, CallableDoor(digits.run, digits), np.zeros((2, 8, 8, 1), np.uint8))
     >>> to_dict(digits, verdict)["sentence"]
-    'equal: 20 values of 2 images in 1 of 14 outputs (logits), 0.02 % of all'
+    'equal: 20 values of 2 images in 1 of 14 outputs (logits), 0.05 % of all'
     """
     return {
         "format": FORMAT,

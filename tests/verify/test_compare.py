@@ -1,0 +1,177 @@
+"""Comparison: what it counts, what it finds first, and when it says equal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from refdesign.errors import RefdesignError
+from refdesign.verify.compare import COULD_NOT_RUN, DIFFERENT, EQUAL, Verdict, compare
+from refdesign.verify.doors.callable import CallableDoor
+from refdesign.verify.reports.data import sentence
+from tests.verify.subjects import images_for, under, uneven
+
+NETWORK = uneven()
+IMAGES = images_for(NETWORK, 11)
+
+
+def _verdict(implementation: Any, images: Any = IMAGES, **options: Any) -> Verdict:
+    return compare(NETWORK, CallableDoor(implementation, NETWORK), images, **options)
+
+
+def _all(images: Any) -> dict[str, Any]:
+    return dict(NETWORK.run(images, outputs="all"))
+
+
+def test_equal_in_every_output_and_in_batches_of_any_size() -> None:
+    whole = _verdict(_all)
+    pieces = _verdict(_all, batch_size=4)
+    assert whole.status == pieces.status == EQUAL
+    assert whole.values == pieces.values == sum(array.size for array in _all(IMAGES).values())
+    assert list(whole.counts) == list(NETWORK.output_names)
+    assert f"{len(NETWORK.output_names)} of {len(NETWORK.output_names)} outputs" in sentence(NETWORK, whole)
+
+
+def test_other_dtypes_are_compared_as_numbers() -> None:
+    def floats(images: Any) -> Any:
+        return {name: array.astype(np.float64) for name, array in _all(images).items()}
+
+    def booleans(images: Any) -> Any:
+        return {name: array > 0 if name.endswith("bits") else array for name, array in _all(images).items()}
+
+    assert _verdict(floats).status == EQUAL
+    assert _verdict(booleans).status == EQUAL
+    assert _verdict(lambda images: NETWORK.run(images)["logits"] + 0.25).status == DIFFERENT
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 11])
+def test_the_first_difference_is_explained(batch_size: int) -> None:
+    image, row, column, channel = 6, 4, 7, 9
+
+    def planted(images: Any) -> Any:
+        answer = _all(images)
+        for number, pixels in enumerate(images):
+            if np.array_equal(pixels, IMAGES[image]):
+                answer["second.bits"] = answer["second.bits"].copy()
+                answer["second.bits"][number, row, column, channel] *= -1
+        return answer
+
+    verdict = _verdict(planted, batch_size=batch_size)
+    first, count = verdict.first, verdict.counts["second.bits"]
+    assert first is not None
+    assert verdict.differing == 1
+    assert (first.layer, first.image, first.row, first.column, first.channel) == ("second", image, row, column, channel)
+    assert first.phase == (row % 2, column % 3)
+    assert first.ours == -first.theirs
+    assert count.first == (image, row, column, channel)
+    assert count.by_position is not None
+    assert count.by_position[row, column] == count.by_channel[channel] == count.by_position.sum() == 1
+    assert count.by_phase is not None
+    assert np.argwhere(count.by_phase).tolist() == [[row % 2, column % 3]]
+    assert first.accumulator == _all(IMAGES)["second.accumulator"][image, row, column, channel]
+    assert first.threshold is not None
+    assert first.margin is not None
+    fires = first.accumulator >= first.threshold if first.direction == 1 else first.accumulator <= first.threshold
+    assert (first.ours == 1) == fires == (first.margin >= 0)
+    assert first.inputs_agree is True
+    assert verdict.sample is not None
+    assert verdict.sample.numbers[0] == image
+
+
+def test_a_fault_in_two_layers_does_not_hide_the_second() -> None:
+    def two_faults(images: Any) -> Any:
+        answer = under(NETWORK, kernel_origin="center_crop")(images)
+        return dict(answer)
+
+    verdict = _verdict(two_faults)
+    assert verdict.first is not None
+    assert verdict.first.layer == verdict.layers_at_fault[0]
+    assert len(verdict.layers_at_fault) > 1
+    # The dense layers are right on their own inputs, though their outputs differ.
+    assert not {"fourth", "fifth"} & set(verdict.layers_at_fault)
+    assert verdict.counts["logits"].differing
+
+
+def test_the_last_layer_decides() -> None:
+    verdict = _verdict(lambda images: {"first.bits": _all(images)["first.bits"]})
+    assert verdict.differing == 0
+    assert verdict.status == COULD_NOT_RUN
+    assert "logits" in verdict.not_compared
+    assert "not compared" in sentence(NETWORK, verdict)
+
+
+def test_an_implementation_that_always_raises_is_different_and_compared_in_nothing() -> None:
+    verdict = _verdict(lambda images: 1 / 0)
+    assert verdict.status == DIFFERENT
+    assert verdict.values == 0
+    assert "nothing" in sentence(NETWORK, verdict)
+
+
+def test_an_implementation_that_raises_once_is_compared_in_the_rest() -> None:
+    calls: list[int] = []
+
+    def flaky(images: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise MemoryError("full")
+        return NETWORK.run(images)
+
+    verdict = _verdict(flaky, batch_size=4)
+    assert verdict.status == DIFFERENT
+    assert [finding.kind for finding in verdict.findings] == ["raised"]
+    assert verdict.findings[0].image == 4
+    assert verdict.counts["logits"].values == 7 * 5
+
+
+def test_no_images_are_refused() -> None:
+    with pytest.raises(RefdesignError, match="found none"):
+        _verdict(_all, IMAGES[:0])
+    with pytest.raises(RefdesignError, match="expected a uint8 array"):
+        _verdict(_all, IMAGES.astype(np.int16))
+
+
+def test_nan_and_infinite_logits_differ() -> None:
+    def broken(images: Any) -> Any:
+        logits = NETWORK.run(images)["logits"].astype(np.float32)
+        logits[0, 0] = np.nan
+        logits[1, 1] = np.inf
+        return logits
+
+    verdict = _verdict(broken)
+    assert verdict.counts["logits"].differing == 2
+
+
+def test_isolated_layers_get_the_references_inputs() -> None:
+    class Layered:
+        """Right in every layer but the third, and of use only layer by layer."""
+
+        def __call__(self, images: Any) -> Any:
+            return NETWORK.run(images)
+
+        def run_layer(self, layer: str, inputs: Any) -> Any:
+            from refdesign.run import run_layer
+
+            found = run_layer(NETWORK, NETWORK.layer(layer), inputs)  # type: ignore[arg-type]
+            if layer == "third":
+                found["third.bits"] = -found["third.bits"]
+            return found
+
+    verdict = _verdict(Layered(), isolated=True)
+    assert verdict.layers_at_fault == ("third",)
+    assert verdict.status == DIFFERENT
+    with pytest.raises(RefdesignError, match="run_layer"):
+        _verdict(NETWORK.run, isolated=True)
+
+
+def test_memory_does_not_grow_with_the_number_of_images() -> None:
+    def many() -> Any:
+        for seed in range(40):
+            yield images_for(NETWORK, 50, seed)
+
+    verdict = compare(NETWORK, CallableDoor(under(NETWORK, kernel_origin="center_crop"), NETWORK), many())
+    assert verdict.images == 2000
+    assert verdict.sample is not None
+    assert len(verdict.sample.images) == 24
+    assert all(len(count.first_images) <= 20 for count in verdict.counts.values())
