@@ -21,29 +21,30 @@ class Difference:
     """The first cycle in which something differs.
 
     Attributes:
-        where: the layer and the register, or the FIFO, or `"output"`.
-        cycle: the cycle (for the output: the word).
+        where: the layer and the register, or the FIFO, or the output.
+        cycle: the cycle; None for the output's words.
         found: in the RTL.
         expected: in the simulator.
     """
 
     where: str
-    cycle: int
+    cycle: int | None
     found: str
     expected: str
 
     def __str__(self) -> str:
-        return f"{self.where}, cycle {self.cycle}: found {self.found}, expected {self.expected}"
+        when = "" if self.cycle is None else f", cycle {self.cycle}"
+        return f"{self.where}{when}: found {self.found}, expected {self.expected}"
 
 
 def differences(recording: Recording, tracer: Tracer) -> list[Difference]:
-    """Where a run of the RTL differs from the simulator, earliest first; empty where it does not.
+    """Where a run of the RTL differs from the simulator, earliest first, the output last; empty where it does not.
 
     Args:
         recording: of the RTL.
         tracer: of the same accelerator, images and stalls.
     """
-    found = []
+    found: list[Difference] = []
     simulator = tracer.simulator
     for stage in simulator.stages:
         expected = tracer.stage(stage.name).fields
@@ -52,14 +53,16 @@ def differences(recording: Recording, tracer: Tracer) -> list[Difference]:
             found += _first(f"{stage.name}, {name}", recording.fields[stage.name][name], values)
     for name, occupancy in tracer.occupancy().items():
         found += _first(f"FIFO of {name}" if name != "output" else "FIFO of the output", recording.occupancy[name], occupancy)
+    found.sort(key=lambda difference: difference.cycle or 0)
     words = output_words(simulator.stages[-1], tracer.outputs)
     if recording.words != words:
         place = next((i for i, pair in enumerate(zip(recording.words, words, strict=False)) if pair[0] != pair[1]), -1)
         if place < 0:
-            found.append(Difference("output", len(words), f"{len(recording.words)} words", f"{len(words)} words"))
+            found.append(Difference("output", None, f"{len(recording.words)} words", f"{len(words)} words"))
         else:
-            found.append(Difference("output", place, hex(recording.words[place]), hex(words[place])))
-    return sorted(found, key=lambda difference: difference.cycle)
+            expected_word = hex(words[place])
+            found.append(Difference(f"output, word {place}", None, hex(recording.words[place]), expected_word))
+    return found
 
 
 def join(words: Array) -> Array:

@@ -114,7 +114,7 @@ module mvtu #(
     assign last_synapse = sf == SF_WIDTH'(SYNAPSE_FOLDS - 1);
     assign last_fold = nf == NF_WIDTH'(CHANNEL_FOLDS - 1);
     assign dropped = row_dropped || column_dropped;
-    assign completes = last_synapse && row_ends && column_ends && (!dropped || `FAULT(`CUT_OFF_PIXELS_LEAVE));
+    assign completes = last_synapse && (dropped ? `FAULT(`CUT_OFF_PIXELS_LEAVE) : row_ends && column_ends);
     assign fire = operand_valid && (!completes || out_ready || `FAULT(`VALID_DROPPED_WHILE_BLOCKED));
     assign in_ready = first && (!completes || out_ready || `FAULT(`VALID_DROPPED_WHILE_BLOCKED));
     assign out_valid = operand_valid && completes;

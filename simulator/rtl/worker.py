@@ -1,4 +1,4 @@
-"""Runs cocotb's runner in a process of its own: `python -m simulator.rtl.worker work.json`."""
+"""Runs cocotb in a process of its own: `python -m simulator.rtl.worker verilator work.json`."""
 
 from __future__ import annotations
 
@@ -8,15 +8,11 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Build or run what the file says; the exit status is not 0 where that fails."""
+    """Run a build as the file says; the exit status is not 0 where that fails."""
     from cocotb_tools.runner import get_runner
 
-    plan = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    runner = get_runner(plan["simulator"])
-    if "build" in plan:
-        runner.build(**plan["build"])
-    if "test" in plan:
-        runner.test(**plan["test"])
+    simulator, file = sys.argv[1:]
+    get_runner(simulator).test(**json.loads(Path(file).read_text(encoding="utf-8")))
 
 
 if __name__ == "__main__":
