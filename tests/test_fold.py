@@ -183,10 +183,8 @@ def test_fan_ins_up_to_2_to_the_20(arithmetic: str) -> None:
     fires = np.where(signs > 0, planted == -fan_in, planted == fan_in)
     assert np.array_equal(thresholds.direction[0, 0], np.where(fires, 0, signs))
     assert np.array_equal(thresholds.threshold[0, 0], np.where(fires, 0, planted))
-    a = planted.astype(np.int32)[np.newaxis] + np.array([[-1], [0], [1]], dtype=np.int32)
-    assert np.array_equal(
-        unpack(thresholds.apply(a)), np.where(fires, 1, unfolded(a, bn, None, thresholds.conventions))
-    )
+    a = np.clip(planted.astype(np.int32) + np.array([[-1], [0], [1]], dtype=np.int32), -fan_in, fan_in)
+    assert np.array_equal(unpack(thresholds.apply(a)), unfolded(a, bn, None, thresholds.conventions))
 
 
 def test_pooling_where_one_phase_hides_the_slope() -> None:
@@ -314,3 +312,26 @@ def test_apply_refuses() -> None:
     with pytest.raises(RefdesignError, match=r"\(2, 1\), expected one that fits into a map"):
         thresholds.apply_before_pool(a[:, 0, 0], 1)
     assert isinstance(thresholds.apply(a), PackedBits)
+
+
+def test_accumulators_outside_the_domain_are_refused() -> None:
+    """A fan-in that is too small would give wrong bits in silence: here 5 fires as 3 does, yet z falls nowhere."""
+    bn = BatchNorm(vector(1, 1, 1), vector(0, 0, 0), vector(0.5, 4, 0.5), vector(1, 1, 1), 0.0)
+    low, high = np.array([-3, -5, -9]), np.array([3, 5, 7])
+    thresholds = fold(bn, None, fan_in=3, conventions=PAPER, domain=(low, high, 2))
+    a = np.array([[3, 5, -9], [-3, -5, 7]], dtype=np.int32)
+    assert unpack(thresholds.apply(a)).tolist() == [[1, 1, -1], [-1, -1, 1]]
+    for channel, value, expected in ((0, 5, "-3 to 3"), (1, -7, "-5 to 5"), (2, 9, "-9 to 7"), (2, -11, "-9 to 7")):
+        wrong = a.copy()
+        wrong[1, channel] = value
+        with pytest.raises(RefdesignError, match=rf"channel {channel}: found the accumulator {value}, .*{expected}"):
+            thresholds.apply(wrong)
+        with pytest.raises(RefdesignError, match=f"channel {channel}"):
+            thresholds.apply_before_pool(wrong[:, np.newaxis, np.newaxis], 1)
+        assert thresholds.apply(wrong, checked=False).shape == (2, 3)
+    with pytest.raises(RefdesignError, match=r"channel 1: found the accumulator 2, .* -5 to 5 in steps of 2"):
+        thresholds.apply(np.array([[1, 2, 3]], dtype=np.int32))
+    by_three = fold(bn, None, fan_in=9, conventions=PAPER, domain=(-9, 9, 3))
+    assert by_three.apply(np.array([[-9, 0, 9]], dtype=np.int32)).shape == (1, 3)
+    with pytest.raises(RefdesignError, match=r"channel 2: found the accumulator 4, .* in steps of 3"):
+        by_three.apply(np.array([[-9, 0, 4]], dtype=np.int32))

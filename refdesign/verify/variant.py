@@ -188,6 +188,7 @@ class _VariantPath(PackedPath):
         self.changes = changes
         self.before_pool: dict[str, Integers] = {}
         self.applied: set[str] = set()
+        self.pooled: Outputs = {}
 
     def integers(self, layer: Stage, x: Any) -> Integers:
         flat = flatten_bits(x) if layer.kind == "binary_dense" else x
@@ -208,11 +209,13 @@ class _VariantPath(PackedPath):
         thresholds = self.prepared.thresholds(self.network, layer)
         changes = [change for change in self.changes.get(layer.name, ()) if change.decide is not None]
         if not changes:
-            return thresholds.apply(accumulators)
+            return thresholds.apply(accumulators, checked=False)  # a wrong sum may leave the domain
         decision = self._decision(layer, thresholds, accumulators)
         for change in changes:
             if change.decide is not None and change.decide(decision):
                 self.applied.add(change.name)
+        if layer.pool is not None:  # a change of the pool shows in what it leaves, too
+            self.pooled[f"{layer.name}.pooled"] = decision.a.astype(np.int32).reshape(accumulators.shape)
         return self.hold(decision.decide().reshape(accumulators.shape))
 
     def _decision(self, layer: Stage, thresholds: Thresholds, accumulators: Integers) -> Decision:
@@ -295,6 +298,7 @@ class Variant:
             found = run_along(self.network, images, path, known)
         except RefdesignError as error:
             raise NotApplicable(str(error)) from error
+        found |= {name: array for name, array in path.pooled.items() if name in found}
         for placed in self.placed:
             change = placed.change
             acts = change.accumulate is not None or change.decide is not None
