@@ -37,6 +37,8 @@ COMMANDS: dict[str, str] = {
     "fold": "Show a network's integer thresholds, with their certificate.",
     "explain": "Explain one output bit, step by step.",
     "verify": "Compare an implementation with the reference: which bit differs first, and why.",
+    "conformance": "Run the whole conformance suite on an implementation.",
+    "mutants": "Measure the conformance suite: which case notices which wrong implementation.",
     "vectors": "Write test vectors that need no Python.",
     "design": "Find the best threshold kernel of a shape, proven.",
     "simulate": "Run a network on an accelerator: cycles by cause, bits moved, waveforms, memory images.",

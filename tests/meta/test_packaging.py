@@ -18,6 +18,7 @@ from tests.shared_data import CHECKOUT
 pytestmark = pytest.mark.slow
 
 PACKAGES = ("refdesign", "simulator")
+MODULES = ("_refdesign_pytestplugin.py",)
 FRAMEWORKS = ("torch", "jax", "keras", "tensorflow", "numba", "matplotlib")
 
 
@@ -33,8 +34,8 @@ def tracked() -> list[PurePosixPath]:
 
 
 def shipped() -> set[str]:
-    """The tracked files of the two packages: all of them travel in the wheel."""
-    return {str(path) for path in tracked() if path.parts[0] in PACKAGES}
+    """The tracked files of the two packages, and pytest's plugin: all of them travel in the wheel."""
+    return {str(path) for path in tracked() if path.parts[0] in PACKAGES or str(path) in MODULES}
 
 
 @pytest.fixture(scope="module")
