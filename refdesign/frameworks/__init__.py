@@ -22,6 +22,7 @@ from refdesign.run import PackedPath, Path, check_images, check_outputs, default
 
 PACKAGES: Mapping[str, str] = {
     "numba": "refdesign.frameworks.numba",
+    "jax": "refdesign.frameworks.jax",
     "torch": "refdesign.frameworks.torch",
 }
 """The package behind an engine's name; each has a `compile(network)` that gives an `Engine`."""
@@ -83,7 +84,10 @@ def engine_along(network: NetworkData, path: Path) -> Engine:
     def run(images: NDArray[np.uint8], *, outputs: str | Sequence[str] = ("logits",)) -> dict[str, NDArray[Any]]:
         check_images(network, images)
         names = check_outputs(network, outputs)
-        starts = range(0, max(len(images), 1), size)
+        if len(images) == 0:  # of the right shapes and dtypes; no framework need know about empty batches
+            shapes = run_along(network, np.zeros((1, *network.input_shape), np.uint8), path, names)
+            return {name: array[:0] for name, array in shapes.items()}
+        starts = range(0, len(images), size)
         pieces = [run_along(network, images[start : start + size], path, names) for start in starts]
         return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 

@@ -31,6 +31,16 @@ def engine(request: pytest.FixtureRequest) -> str:
     return name
 
 
+COMPILES_EVERY_SHAPE = ("jax",)
+"""Engines whose every random network takes a second to compile: fewer of them where many are not asked for."""
+
+
+def count(engine: str) -> int:
+    """How many random networks of each kind; 12 kinds together make more than 2,000 in the long profile."""
+    few = engine in COMPILES_EVERY_SHAPE and settings().max_examples < 100
+    return examples(0.25 if few else 0.7)
+
+
 def assert_agrees(engine: str, network: NetworkData, data: st.DataObject, counterexamples: Path) -> None:
     """The engine's outputs, all of them or some, are the reference's; otherwise the case is kept."""
     images = data.draw(strategies.images((data.draw(st.sampled_from((1, 2, 3, 5))), *network.input_shape)))
@@ -49,7 +59,7 @@ def test_any_conventions(engine: str, arithmetic: str, residual: bool, request: 
     counterexamples = Path(request.config.cache.mkdir("counterexamples"))
     networks = strategies.networks(conventions=strategies.conventions(arithmetics=(arithmetic,)), residual=residual)
 
-    @settings(max_examples=examples(0.7), suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=count(engine), suppress_health_check=[HealthCheck.too_slow])
     @given(network=networks, data=st.data())
     def agree(network: NetworkData, data: st.DataObject) -> None:
         assert_agrees(engine, network, data, counterexamples)
@@ -61,7 +71,7 @@ def test_any_conventions(engine: str, arithmetic: str, residual: bool, request: 
 def test_released_conventions(engine: str, preset: str, request: pytest.FixtureRequest) -> None:
     counterexamples = Path(request.config.cache.mkdir("counterexamples"))
 
-    @settings(max_examples=examples(0.7), suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=count(engine), suppress_health_check=[HealthCheck.too_slow])
     @given(network=strategies.networks(conventions=st.just(PRESETS[preset])), data=st.data())
     def agree(network: NetworkData, data: st.DataObject) -> None:
         assert_agrees(engine, network, data, counterexamples)

@@ -1,0 +1,335 @@
+"""A network on packed bits in JAX: one jitted function for each geometry of a layer, integers throughout."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from numpy.typing import NDArray
+
+from refdesign.bits import PackedBits, pack_bool, tail_mask, unpack
+from refdesign.fold import Thresholds
+from refdesign.frameworks import Engine, engine_along
+from refdesign.frameworks.jax import packed
+from refdesign.network import (
+    BinaryConv2d,
+    BinaryDense,
+    CombinedConv2d,
+    Convolution,
+    MaxPool,
+    NetworkData,
+    PixelConv2d,
+    Stage,
+)
+from refdesign.ops.conv import outside_sums
+from refdesign.ops.dither import phases
+from refdesign.ops.padding import FILLS, Windows
+from refdesign.run import prepared_sums, thresholds_of
+
+
+class Bits(NamedTuple):
+    """Packed bits on the device: uint32 words, and where elements are not 0 (None: everywhere)."""
+
+    words: jax.Array
+    nonzero: jax.Array | None
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a layer's compiled function is made for: everything about it that is no array.
+
+    Attributes:
+        windows: the convolution's windows; None for a dense layer.
+        channels: the input's channels, of one pixel.
+        depth: the channels of a group.
+        groups: how many groups.
+        multiplier: popcounts are multiplied with it and taken from the base.
+        offset: what a pixel's value is beside `multiplier` times the pixel; of `"integers"` only.
+        inputs: `"bits"`, `"pixels"` (weights of ±1) or `"integers"` (pixels, int32 weights).
+    """
+
+    windows: Windows | None
+    channels: int
+    depth: int
+    groups: int
+    multiplier: int = 2
+    offset: int = 0
+    inputs: str = "bits"
+
+
+class Weights(NamedTuple):
+    """A layer's arrays: uint32 (K, groups, O/groups), or int32 HWIO; and the base, int32 (H' or 1, W' or 1, O)."""
+
+    weights: jax.Array
+    base: jax.Array
+
+
+class Tables(NamedTuple):
+    """Thresholds over the map, (H', W', C); see `packed.threshold`."""
+
+    limit: jax.Array
+    flip: jax.Array
+    low: jax.Array
+    high: jax.Array
+
+
+def _accumulate(geometry: Geometry, arrays: Weights, x: Any) -> jax.Array:
+    """Accumulators int32, (N, H', W', O) or (N, O), of bits or uint8 pixels."""
+    if geometry.windows is None:
+        return _dense(geometry, arrays, x)
+    if geometry.inputs == "integers":
+        return _integers(geometry, geometry.windows, arrays, x)
+    windows, mode = geometry.windows, geometry.windows.padding_mode
+    pixels = geometry.inputs == "pixels"
+    ones = packed.from_uint64(tail_mask(geometry.depth), geometry.depth)
+    words = packed.bit_planes(x) if pixels else x.words
+    maps = words.reshape(-1, *words.shape[-3:])
+    split = packed.split_groups(maps, geometry.channels, geometry.groups)
+    fill = ones if mode == "ones" and not pixels else np.zeros_like(ones)
+    columns = packed.window_columns(split, windows, geometry.depth, fill)
+    if pixels:
+        differ = packed.differences(columns, arrays.weights).reshape(8, -1, *windows.output, arrays.base.shape[2])
+        total = (differ << jnp.arange(8, dtype=jnp.int32).reshape(8, 1, 1, 1, 1)).sum(axis=0, dtype=jnp.int32)
+        return arrays.base - geometry.multiplier * total
+    if x.nonzero is None:
+        differ = packed.differences(columns, arrays.weights)
+        return arrays.base - geometry.multiplier * differ.reshape(*differ.shape[:3], -1)
+    split = packed.split_groups(x.nonzero, geometry.channels, geometry.groups)
+    outside = ones if FILLS.get(mode, 0) != 0 else np.zeros_like(ones)
+    mask = packed.window_columns(split, windows, geometry.depth, outside)
+    differ = packed.differences(columns, arrays.weights, mask)
+    values = packed.valid_positions(mask)[..., jnp.newaxis] - geometry.multiplier * differ
+    return values.reshape(*values.shape[:3], -1)
+
+
+def _integers(geometry: Geometry, windows: Windows, arrays: Weights, pixels: jax.Array) -> jax.Array:
+    """Exact sums of int32 products modulo 2**32; the reference has made sure that they fit."""
+    values = geometry.multiplier * pixels.astype(jnp.int32) + geometry.offset
+    if windows.padding != (0, 0):
+        rows, columns = windows.source(0), windows.source(1)
+        outside = ((rows < 0)[:, np.newaxis] | (columns < 0))[:, :, np.newaxis]
+        values = values[:, np.maximum(rows, 0)][:, :, np.maximum(columns, 0)]
+        values = jnp.where(outside, FILLS.get(windows.padding_mode, 0), values)
+    return lax.conv_general_dilated(
+        values,
+        arrays.weights,
+        windows.stride,
+        "VALID",
+        rhs_dilation=windows.dilation,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=geometry.groups,
+        preferred_element_type=jnp.int32,
+    )
+
+
+def _dense(geometry: Geometry, arrays: Weights, x: Bits) -> jax.Array:
+    def flat(words: jax.Array) -> jax.Array:
+        """(N, H, W, words) as (N, 1, words), without gaps between the pixels."""
+        if words.ndim == 4 and geometry.channels % packed.WORD:
+            bits = packed.unpack(words, geometry.channels)
+            words = packed.pack(bits.reshape(len(bits), geometry.depth))
+        return words.reshape(len(words), 1, arrays.weights.shape[0])
+
+    words = flat(x.words)
+    if x.nonzero is None:
+        return arrays.base[0] - geometry.multiplier * packed.differences(words, arrays.weights)[:, 0]
+    mask = flat(x.nonzero)
+    differ = packed.differences(words, arrays.weights, mask)[:, 0]
+    return packed.valid_positions(mask) - geometry.multiplier * differ
+
+
+def _decide(values: jax.Array, tables: Tables, ties: bool) -> Bits:
+    maps = values if values.ndim == 4 else values[:, jnp.newaxis, jnp.newaxis]
+    bits, nonzero = packed.threshold(maps, *tables)
+    shape = (*values.shape[:-1], -1)
+    words = packed.pack(bits).reshape(shape)
+    return Bits(words, packed.pack(nonzero).reshape(shape) if ties else None)
+
+
+accumulate = partial(jax.jit, static_argnums=0)(_accumulate)
+decide = partial(jax.jit, static_argnums=2)(_decide)
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def whole_layer(geometry: Geometry, pool: MaxPool | None, ties: bool, arrays: Weights, tables: Tables, x: Any) -> Bits:
+    """Accumulators, pool and thresholds of one layer, compiled as one function."""
+    values = _accumulate(geometry, arrays, x)
+    if pool is not None:
+        values = packed.max_pool2d(values, pool.size, pool.stride)
+    return _decide(values, tables, ties)
+
+
+class Sums:
+    """A layer's geometry and arrays, ready for `accumulate` and `whole_layer`."""
+
+    def __init__(self, geometry: Geometry, arrays: Weights) -> None:
+        self.geometry, self.arrays = geometry, Weights(*(jnp.asarray(array) for array in arrays))
+
+    def __call__(self, x: Any) -> NDArray[np.int32]:
+        """The accumulators, on the host."""
+        return np.asarray(accumulate(self.geometry, self.arrays, x))
+
+
+def _dense_sums(weights: PackedBits, channels: int) -> Sums:
+    outputs, inputs = weights.shape
+    columns = packed.weight_columns(jnp.asarray(packed.from_uint64(weights.words, inputs))[:, jnp.newaxis], 1, inputs)
+    base: Any = np.full((1, 1, outputs), inputs, np.int32)
+    return Sums(Geometry(None, channels, inputs, 1), Weights(columns, base[0]))
+
+
+def _windows(layer: Convolution, extent: tuple[int, int]) -> Windows:
+    return Windows(
+        extent=extent,
+        kernel=layer.weight_shape[1:3],
+        stride=layer.stride,
+        padding=layer.padding,
+        padding_mode=layer.padding_mode,
+        dilation=layer.dilation,
+    )
+
+
+def _integer_sums(layer: PixelConv2d, weights: NDArray[np.int32], extent: tuple[int, int]) -> Sums:
+    outputs, _, _, depth = weights.shape
+    geometry = Geometry(
+        _windows(layer, extent), depth * layer.groups, depth, layer.groups, layer.multiplier, layer.offset, "integers"
+    )
+    base: Any = np.zeros((1, 1, outputs), np.int32)
+    return Sums(geometry, Weights(jnp.asarray(weights.transpose(1, 2, 3, 0)), base))
+
+
+def _packed_sums(layer: Convolution, weights: PackedBits, extent: tuple[int, int]) -> Sums:
+    outputs, rows, columns, depth = weights.shape
+    windows = _windows(layer, extent)
+    channels, mode = depth * layer.groups, layer.padding_mode
+    values = unpack(weights).reshape(outputs, rows * columns, depth)
+    taps = values.sum(axis=2, dtype=np.int64)
+    if isinstance(layer, PixelConv2d):
+        # 2*p = 255 + sum over planes of 2**plane * (±1); the planes show 0, and x its offset, outside the map.
+        plus = (taps.sum(axis=1) + rows * columns * depth) // 2
+        base = (255 * layer.multiplier * plus + layer.offset * taps.sum(axis=1))[np.newaxis, np.newaxis]
+        if mode in FILLS:
+            base = base + (FILLS[mode] - layer.offset) * outside_sums(windows, taps)
+        geometry = Geometry(windows, channels, depth, layer.groups, layer.multiplier, inputs="pixels")
+    else:
+        base = np.full((1, 1, outputs), rows * columns * depth, np.int64)
+        if mode == "zeros":  # outside the map the words are 0, as if every element were -1
+            base = base + outside_sums(windows, taps)
+        geometry = Geometry(windows, channels, depth, layer.groups)
+    words = jnp.asarray(packed.from_uint64(weights.words, depth)).reshape(outputs, rows * columns, -1)
+    in_int32: Any = base.astype(np.int32)  # the sums fit; what they are made of may wrap round
+    return Sums(geometry, Weights(packed.weight_columns(words, layer.groups, depth), in_int32))
+
+
+def _tables(thresholds: Thresholds, shape: tuple[int, ...]) -> Tables:
+    """The thresholds of every position of a layer's outputs."""
+    height, width = (shape[0], shape[1]) if len(shape) == 3 else (1, 1)
+    m, n, _ = thresholds.shape
+    origin = thresholds.conventions.kernel_origin
+    at = np.ix_(phases(height, m, origin), phases(width, n, origin))
+    upwards, downwards = thresholds.direction > 0, thresholds.direction < 0
+    never = np.iinfo(np.int32).min
+    limit = np.where(upwards, thresholds.threshold, np.where(downwards, thresholds.threshold + 1, never))
+    flip = downwards | ((thresholds.direction == 0) & (thresholds.constant <= 0))
+    arrays = (limit.astype(np.int32), flip, thresholds.zero_low, thresholds.zero_high)
+    return Tables(*(jnp.asarray(array[at]) for array in arrays))
+
+
+class JaxPath:
+    """Folded to integer thresholds, on packed bits that stay on JAX's device; see `refdesign.run.Path`.
+
+    Layers with real accumulators, shortcuts and real ends are the reference's own, on the host.
+
+    Args:
+        network: the network.
+
+    Raises:
+        RefdesignError: a layer that cannot be folded under the network's conventions, or whose sums int32 may not
+            hold.
+    """
+
+    def __init__(self, network: NetworkData) -> None:
+        thresholds = thresholds_of(network)
+        self.ties = {name: bool(found.ternary.any()) for name, found in thresholds.items()}
+        self.tables = {name: _tables(found, network.shapes[name].output) for name, found in thresholds.items()}
+        self.channels = {layer.name: layer.out_channels for layer in network.layers if isinstance(layer, Stage)}
+        self.sums = {layer.name: _sums(network, layer) for layer in network.layers if isinstance(layer, Stage)}
+
+    def integers(self, layer: Stage, x: Any) -> NDArray[np.int32]:
+        return self.sums[layer.name][0](_device(x))
+
+    def bases(self, layer: CombinedConv2d, x: Any) -> list[NDArray[np.int32]]:
+        return [convolve(_device(x)) for convolve in self.sums[layer.name]]
+
+    def decide(self, layer: Stage, accumulators: NDArray[np.int32]) -> HeldBits:
+        found = decide(jnp.asarray(accumulators), self.tables[layer.name], self.ties[layer.name])
+        return HeldBits(found, self.channels[layer.name])
+
+    def whole(self, layer: Stage, x: Any) -> HeldBits:
+        """Accumulators, pool and thresholds in one function; see `refdesign.run.WholeLayers`."""
+        sums, ties = self.sums[layer.name][0], self.ties[layer.name]
+        found = whole_layer(sums.geometry, layer.pool, ties, sums.arrays, self.tables[layer.name], _device(x))
+        return HeldBits(found, self.channels[layer.name])
+
+    def hold(self, signs: NDArray[np.int8]) -> HeldBits:
+        def words(bits: NDArray[np.bool_]) -> jax.Array:
+            return jnp.asarray(packed.from_uint64(pack_bool(bits).words, signs.shape[-1]))
+
+        return HeldBits(Bits(words(signs > 0), None if np.all(signs) else words(signs != 0)), signs.shape[-1])
+
+    def signs(self, bits: Any) -> NDArray[np.int8]:
+        held: HeldBits = bits
+        words = packed.to_uint64(np.asarray(held.bits.words))
+        nonzero = None if held.bits.nonzero is None else packed.to_uint64(np.asarray(held.bits.nonzero))
+        return unpack(PackedBits(words, held.length, nonzero))
+
+
+class HeldBits(NamedTuple):
+    """Bits between layers, and how many elements their last axis has."""
+
+    bits: Bits
+    length: int
+
+
+def _device(x: Any) -> Any:
+    return x.bits if isinstance(x, HeldBits) else jnp.asarray(x)
+
+
+def _sums(network: NetworkData, layer: Stage) -> list[Sums]:
+    """What computes a layer's accumulators: one, one for each basis, or none where they are real."""
+    before = network.shapes[layer.name].input
+    if isinstance(layer, BinaryDense):
+        return [_dense_sums(layer.weights, before[-1])]
+    extent = (before[0], before[1])
+    if isinstance(layer, CombinedConv2d):
+        return [_packed_sums(layer, weights, extent) for weights in layer.weights]
+    if isinstance(layer, PixelConv2d):
+        prepared_sums(network, layer)  # refuses sums that int32 may not hold
+        if not isinstance(layer.weights, PackedBits):
+            return [_integer_sums(layer, layer.weights, extent)]
+        return [_packed_sums(layer, layer.weights, extent)]
+    if isinstance(layer, BinaryConv2d):
+        return [_packed_sums(layer, layer.weights, extent)]
+    return []
+
+
+def compile(network: NetworkData) -> Engine:
+    """The network as a function from images to outputs, on packed bits in JAX, compiled by XLA for its device.
+
+    It equals `refdesign.run.run` bit for bit. Every size of batch is compiled once.
+
+    Args:
+        network: the network.
+
+    Raises:
+        RefdesignError: a layer that cannot be folded under the network's conventions.
+
+    >>> from refdesign.api import pretrained
+    >>> compile(pretrained("digits"))(np.zeros((2, 8, 8, 1), np.uint8))["logits"].shape
+    (2, 10)
+    """
+    return engine_along(network, JaxPath(network))
