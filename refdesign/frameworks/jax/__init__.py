@@ -16,6 +16,6 @@ try:
 except ImportError as error:
     raise missing_extra("jax", "jax") from error
 
-from refdesign.frameworks.jax.engine import JaxPath, compile
+from refdesign.frameworks.jax.engine import JaxPath, compile, layer_function
 
-__all__ = ["JaxPath", "compile"]
+__all__ = ["JaxPath", "compile", "layer_function"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from jax import lax
 from numpy.typing import NDArray
 
 from refdesign.bits import PackedBits, pack_bool, tail_mask, unpack
+from refdesign.errors import RefdesignError
 from refdesign.fold import Thresholds
 from refdesign.frameworks import Engine, engine_along
 from refdesign.frameworks.jax import packed
@@ -315,6 +317,48 @@ def _sums(network: NetworkData, layer: Stage) -> list[Sums]:
     if isinstance(layer, BinaryConv2d):
         return [_packed_sums(layer, layer.weights, extent)]
     return []
+
+
+def layer_function(
+    layer: BinaryConv2d, thresholds: Thresholds, extent: tuple[int, int]
+) -> Callable[[jax.Array], jax.Array]:
+    """One layer by itself as a pure function of packed bits, to jit, vmap or put into a program of one's own.
+
+    Args:
+        layer: the layer.
+        thresholds: its folded thresholds, without ties.
+        extent: rows and columns of its maps.
+
+    Returns:
+        A function from uint32 words (N, H, W, words) to the words of its outputs, compiled by `jax.jit`.
+
+    Raises:
+        RefdesignError: thresholds with ties, whose zeros need words of their own.
+
+    >>> from refdesign.conventions import PAPER
+    >>> from refdesign.fold import fold
+    >>> from refdesign.parameters import BatchNorm
+    >>> layer = BinaryConv2d(name="c", weights=PackedBits(np.full((1, 1, 1, 1), 7, np.uint64), 3))
+    >>> thresholds = fold(BatchNorm([1.0], [0.0], [0.5], [1.0], 0.0), None, fan_in=3, conventions=PAPER)
+    >>> layer_function(layer, thresholds, (1, 2))(jnp.array([[[[7], [1]]]], dtype=jnp.uint32)).ravel()
+    Array([1, 0], dtype=uint32)
+    """
+    if thresholds.ternary.any():
+        raise RefdesignError(f"layer {layer.name!r}: found thresholds with exact ties, expected none")
+    sums = _packed_sums(layer, layer.weights, extent)
+    height, width = sums.geometry.windows.output if sums.geometry.windows else (1, 1)
+    if layer.pool is not None:
+        height, width = (
+            (count - size) // stride + 1
+            for count, size, stride in zip((height, width), layer.pool.size, layer.pool.stride, strict=True)
+        )
+    tables = _tables(thresholds, (height, width, layer.out_channels))
+
+    def run(words: jax.Array) -> jax.Array:
+        found: Bits = whole_layer(sums.geometry, layer.pool, False, sums.arrays, tables, Bits(words, None))
+        return found.words
+
+    return run
 
 
 def compile(network: NetworkData) -> Engine:
