@@ -218,16 +218,20 @@ class _Search:
         """Whether a change can move the first difference, which is in this layer: it must be at work there."""
         return not layer or not placed.change.by_layer or layer in placed.layers
 
-    def _try(self, placed: Sequence[Placed]) -> Variant | None:
-        """The variant if it explains everything; its score is kept if it explains more than the reference does."""
+    def _try(self, placed: Sequence[Placed], reach: int) -> Variant | None:
+        """The variant if it explains everything; its score is kept if it explains more than the reference does.
+
+        `reach` is the rank of the first output that is to be explained: a later layer need not be run to see that
+        this one is still wrong.
+        """
         self.tried += 1
         images = self.sample.images
         try:
             with np.errstate(all="ignore"):  # what overflows in a wrong computation overflows
                 variant = Variant(self.network, placed, self.prepared)
-                few = self.names[: self.base[0] + 1]  # a later layer need not be run to see that this one is wrong
-                rank, _ = self._score(variant.run(images[:_FEW], few), len(images[:_FEW]))
-                if rank < self.base[0]:
+                few = variant.run(images[:_FEW], self.names[: reach + 1])
+                rank, _ = self._score(few, len(images[:_FEW]))
+                if rank < reach:
                     return None
                 rank, differing = self._score(variant.run(images, self.names), len(images))
         except NotApplicable:
@@ -249,7 +253,7 @@ class _Search:
                 if time.monotonic() > self.deadline:
                     self.late = True
                     return fits
-                found = self._try((placed,))
+                found = self._try((placed,), self.base[0])
                 if found is not None:
                     fits.append(found)
                     break
@@ -271,23 +275,26 @@ class _Search:
                     continue
                 if not self._can_help(placed, score.layer):
                     continue
-                found = self._try((better, placed))
+                found = self._try((better, placed), -score.rank)
                 if found is not None:
                     fits.append(found)
                     break
             if fits:
-                return fits + self._equivalent_seconds(better, change)
+                return fits + self._equivalent_seconds(score, change)
         return []
 
-    def _equivalent_seconds(self, better: Placed, found: Change) -> list[Variant]:
+    def _equivalent_seconds(self, score: _Score, found: Change) -> list[Variant]:
         """Other second halves that fit with the same first half: they must be told apart."""
+        better = score.variant.placed[0]
         later = self.catalogue[self.catalogue.index(found) + 1 :]
         fits: list[Variant] = []
         for change in later:
             for placed in _places(self.network, change):
                 if time.monotonic() > self.deadline:
                     return fits
-                variant = self._try((better, placed))
+                if not self._can_help(placed, score.layer):
+                    continue
+                variant = self._try((better, placed), -score.rank)
                 if variant is not None:
                     fits.append(variant)
                     break

@@ -72,6 +72,7 @@ def test_the_first_difference_is_explained(batch_size: int) -> None:
     assert np.argwhere(count.by_phase).tolist() == [[row % 2, column % 3]]
     assert first.accumulator == _all(IMAGES)["second.accumulator"][image, row, column, channel]
     assert first.threshold is not None
+    assert first.accumulator is not None
     assert first.margin is not None
     fires = first.accumulator >= first.threshold if first.direction == 1 else first.accumulator <= first.threshold
     assert (first.ours == 1) == fires == (first.margin >= 0)

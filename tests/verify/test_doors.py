@@ -96,7 +96,8 @@ sys.exit(3 if how == "status" else 0)
 def program(tmp_path: Path) -> Any:
     script, data = tmp_path / "dut.py", tmp_path / "answers.npz"
     script.write_text(_PROGRAM)
-    np.savez(data, images=IMAGES, **OUTPUTS)
+    arrays: dict[str, Any] = {**OUTPUTS, "images": IMAGES}
+    np.savez(data, **arrays)
 
     def judge(how: str, **options: Any) -> Verdict:
         door = PipeDoor([sys.executable, str(script), str(data), how], NETWORK, **options)

@@ -69,7 +69,8 @@ def test_a_wrong_count_shape_and_dtype() -> None:
 def test_no_output_is_a_fault_and_a_foreign_name_a_note() -> None:
     assert _kinds(lambda images: {}) == ["missing"]
     assert _kinds(lambda images: None) == ["dtype"]
-    answer = ask(lambda images: {**NETWORK.run(images), "probabilities": 1}, NETWORK, IMAGES)
+    more: Any = lambda images: {**NETWORK.run(images), "probabilities": 1}  # noqa: E731
+    answer = ask(more, NETWORK, IMAGES)
     assert [(finding.kind, finding.fault) for finding in answer.findings] == [("names", False)]
 
 

@@ -1,0 +1,115 @@
+"""Diagnosis: faults of a port that was written apart are named first, and nothing is claimed that is not so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from refdesign.network import NetworkData
+from refdesign.verify.compare import EQUAL, compare
+from refdesign.verify.diagnosis import Diagnosis, diagnose
+from refdesign.verify.doors.callable import CallableDoor
+from refdesign.verify.hypotheses import CATALOGUE
+from tests.verify.port import FAULTS, Port
+from tests.verify.subjects import images_for, uneven
+
+NETWORK = uneven()
+IMAGES = images_for(NETWORK, 40)
+
+
+def _logits_only(implementation: Any) -> Any:
+    return lambda images: implementation(images)["logits"]
+
+
+def _diagnosis(network: NetworkData, implementation: Any, *, again: bool = True, seconds: float = 40.0) -> Diagnosis:
+    door = CallableDoor(implementation, network, repeat=False)
+    verdict = compare(network, door, IMAGES)
+    assert verdict.sample is not None
+    assert verdict.differing
+    return diagnose(network, verdict.sample, door.ask if again else None, seconds=seconds)
+
+
+def test_the_port_without_a_fault_is_equal() -> None:
+    verdict = compare(NETWORK, CallableDoor(Port(NETWORK), NETWORK), images_for(NETWORK, 200, 7))
+    assert verdict.status == EQUAL
+    assert len(verdict.counts) == len(NETWORK.output_names)
+
+
+@pytest.mark.parametrize("fault", list(FAULTS))
+def test_a_fault_is_named_first(fault: str) -> None:
+    diagnosis = _diagnosis(NETWORK, Port(NETWORK, fault))
+    assert diagnosis.explanations, diagnosis.verdict
+    assert diagnosis.confirmed
+    assert diagnosis.explanations[0].fresh >= 24
+    assert diagnosis.explanations[0].changes[0].change.name in FAULTS[fault]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "slices repeated",
+        pytest.param("gamma loses its sign", marks=pytest.mark.slow),
+        pytest.param("pads with -1", marks=pytest.mark.slow),
+    ],
+)
+def test_a_fault_is_named_from_the_logits_alone(fault: str) -> None:
+    diagnosis = _diagnosis(NETWORK, _logits_only(Port(NETWORK, fault)))
+    assert diagnosis.explanations[0].changes[0].change.name in FAULTS[fault]
+
+
+@pytest.mark.parametrize("layer", ["first", "second"])
+def test_a_fault_in_one_layer_is_placed_there(layer: str) -> None:
+    diagnosis = _diagnosis(NETWORK, Port(NETWORK, "dither added", only=layer))
+    assert str(diagnosis.explanations[0]) == f"dither added in {layer}"
+
+
+def test_a_pair_of_faults_is_found() -> None:
+    class Two(Port):
+        def has(self, fault: str) -> bool:
+            return (fault, self.layer) in (("dither added", "first"), ("minimum pool", "third"))
+
+    diagnosis = _diagnosis(NETWORK, Two(NETWORK))
+    assert {placed.change.name for placed in diagnosis.explanations[0].changes} == {"dither added", "minimum pool"}
+    assert diagnosis.confirmed
+
+
+def test_what_cannot_be_asked_again_is_unconfirmed() -> None:
+    diagnosis = _diagnosis(NETWORK, Port(NETWORK, "slices repeated"), again=False)
+    assert diagnosis.explanations
+    assert not diagnosis.confirmed
+    assert "unconfirmed" in diagnosis.verdict
+
+
+def test_noise_is_not_explained() -> None:
+    random = np.random.default_rng(1)
+
+    def noise(images: Any) -> Any:
+        return random.integers(-11, 12, (len(images), 5))
+
+    diagnosis = _diagnosis(NETWORK, noise, seconds=5.0)
+    assert diagnosis.explanations == ()
+    assert "no known change or pair explains it" in diagnosis.verdict
+
+
+def test_a_fault_that_only_the_sample_hides_is_not_claimed() -> None:
+    """It answers as one known change on the sample's images and as nothing known elsewhere."""
+    wrong = Port(NETWORK, "slices repeated")
+
+    def sly(images: Any) -> Any:
+        known = {image.tobytes() for image in IMAGES}
+        answer = wrong(images)
+        for number, image in enumerate(images):
+            if image.tobytes() not in known:
+                answer["logits"][number] += 1
+        return answer
+
+    assert _diagnosis(NETWORK, sly, seconds=10.0).explanations == ()
+
+
+def test_the_catalogue_names_each_change_once() -> None:
+    names = [change.name for change in CATALOGUE]
+    assert len(set(names)) == len(names)
+    assert len(names) > 150
+    assert all(change.says and change.group for change in CATALOGUE)

@@ -1,0 +1,69 @@
+"""The scoreboard, fed as a bench feeds it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from refdesign.errors import RefdesignError
+from refdesign.verify.compare import DIFFERENT, EQUAL
+from refdesign.verify.doors.scoreboard import Scoreboard
+from refdesign.verify.doors.words import WordFormat
+from tests.verify.subjects import images_for, under, uneven
+
+NETWORK = uneven()
+IMAGES = images_for(NETWORK, 5)
+OUTPUTS = NETWORK.run(IMAGES, outputs="all")
+
+
+def _board() -> Scoreboard:
+    board = Scoreboard(NETWORK)
+    for image in IMAGES:
+        board.expect(image)
+    return board
+
+
+def test_words_from_a_folded_stream_and_whole_logits() -> None:
+    board = _board()
+    packing = WordFormat(word_bits=4)
+    for word in packing.encode(OUTPUTS["second.bits"].reshape(5, 7, 10, 3, 4)):
+        board.observe_words("second.bits", [word], packing, "n h w fold pe -> n h w (fold pe)", pe=4)
+    for logits in OUTPUTS["logits"]:
+        board.observe("logits", logits)
+    verdict = board.check()
+    assert verdict.status == EQUAL
+    assert verdict.values == OUTPUTS["second.bits"].size + OUTPUTS["logits"].size
+
+
+def test_the_first_difference_and_its_reason_are_raised() -> None:
+    board = _board()
+    wrong = under(NETWORK, channel_map="repeat")(IMAGES)
+    for name in ("first.bits", "second.bits", "logits"):
+        board.observe(name, wrong[name])
+    with pytest.raises(AssertionError, match=r"(?s)first difference: .*output='first.bits'.*channel_map=repeat"):
+        board.check()
+
+
+def test_images_without_an_answer() -> None:
+    board = _board()
+    board.observe("logits", OUTPUTS["logits"][:3])
+    board.observe_words("second.bits", [1, 2], WordFormat(word_bits=4))
+    verdict = board.verdict()
+    assert verdict.status == DIFFERENT
+    assert {(finding.kind, finding.output) for finding in verdict.findings} == {
+        ("count", "logits"),
+        ("count", "second.bits"),
+    }
+    with pytest.raises(RefdesignError, match="found no images"):
+        Scoreboard(NETWORK).verdict()
+    with pytest.raises(RefdesignError, match="expected whole cases"):
+        board.observe("logits", np.zeros(7))
+    with pytest.raises(RefdesignError, match="found 'nope'"):
+        board.observe("nope", np.zeros(5))
+
+
+def test_required_outputs_that_were_never_seen() -> None:
+    board = Scoreboard(NETWORK, required=["first.bits"])
+    board.expect(IMAGES)
+    board.observe("logits", OUTPUTS["logits"])
+    assert [finding.output for finding in board.verdict().findings] == ["first.bits"]
