@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +30,13 @@ root_option = click.option(
 )
 
 
+resize_option = click.option(
+    "--resize", is_flag=True, help="Convert pictures of another size, with colours or transparency; stderr says how."
+)
+_ANNOUNCED = 5
+"""Lines about converted pictures before the rest is only counted."""
+
+
 def load_model(model: str) -> api.Network:
     """The network behind a command line's MODEL: a pretrained network's name, or a file.
 
@@ -40,9 +48,16 @@ def load_model(model: str) -> api.Network:
     if model in api.pretrained_names():
         return api.pretrained(model)
     if not Path(model).exists():
-        names = ", ".join(api.pretrained_names())
-        raise RefdesignError(f"{model}: found no such file, expected a network file or one of {names}")
+        names = api.pretrained_names()
+        raise RefdesignError(
+            f"{model}: found no such file, expected a network file or one of {', '.join(names)}" + _meant(model, names)
+        )
     return api.load(model)
+
+
+def _meant(found: str, names: Collection[str]) -> str:
+    close = difflib.get_close_matches(found, names, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def console() -> Console:
@@ -102,19 +117,22 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def load_images(
-    sources: tuple[str, ...], root: Path | None, shape: tuple[int, int, int]
+    sources: tuple[str, ...], root: Path | None, shape: tuple[int, int, int], *, resize: bool = False
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64] | None, list[str]]:
     """The images behind a command line's IMAGES: data sets by name, image files, folders, arrays.
 
-    A data set is `NAME` (its test split) or `NAME:SPLIT`; write `./digits` for a file of the same name.
+    A data set is `NAME` (its test split) or `NAME:SPLIT`; write `./digits` for a file of the same name. What is
+    done to a picture's pixels is said on stderr.
 
     Args:
         sources: at least one.
         root: where data sets that do not ship with the project lie.
         shape: (H, W, C) that the network expects.
+        resize: whether pictures may be converted to fit; without it those that do not are refused.
 
     Returns:
-        uint8 images (N, H, W, C); their labels, or None unless every source has them; a name for every image.
+        uint8 images (N, H, W, C); their labels, or None unless every source has them; a name for every image: of
+        its file, with the path where there are several sources.
 
     Raises:
         RefdesignError: a source that is nothing of these, cannot be read, or has another shape.
@@ -122,13 +140,22 @@ def load_images(
     images: list[NDArray[np.uint8]] = []
     labels: list[NDArray[np.int64] | None] = []
     names: list[str] = []
-    for source in sources:
+    announced: list[str] = []
+    for source in map(source_text, sources):
         name, _, split = source.partition(":")
         if name in datasets.DATASETS:
-            found, its_labels = datasets.load(name, split or "test", root)
-            its_names = [f"{name}:{split or 'test'}[{index}]" for index in range(len(found))]
+            found, its_labels = datasets.load(name, split, root)
+            its_names = [f"{source}[{index}]" for index in range(len(found))]
         else:
-            found, its_names = datasets.images(source, shape)
+            if not Path(source).exists():
+                raise RefdesignError(
+                    f"{source}: found no such file, expected an image (.png, .jpg, ...), an .npy or .npz array, "
+                    f"a folder of them, or a data set: {', '.join(datasets.DATASETS)}{_meant(name, datasets.DATASETS)}"
+                )
+            found, its_names = datasets.images(source, shape, resize=resize, announce=announced.append)
+            if len(sources) > 1:
+                folder = Path(source) if Path(source).is_dir() else Path(source).parent
+                its_names = [str(folder / its_name) for its_name in its_names]
             its_labels = None
         if found.shape[1:] != shape:
             raise RefdesignError(
@@ -137,5 +164,19 @@ def load_images(
         images.append(found)
         labels.append(its_labels)
         names += its_names
+    for line in announced[:_ANNOUNCED]:
+        click.echo(line, err=True)
+    if len(announced) > _ANNOUNCED:
+        click.echo(f"… and {len(announced) - _ANNOUNCED:,} more pictures converted", err=True)
     known = [part for part in labels if part is not None]
     return np.concatenate(images), np.concatenate(known) if len(known) == len(labels) else None, names
+
+
+def source_text(source: str) -> str:
+    """A source as it is read: a data set without a split is its test split.
+
+    >>> source_text("digits"), source_text("digits:train"), source_text("scans/")
+    ('digits:test', 'digits:train', 'scans/')
+    """
+    name, _, split = source.partition(":")
+    return f"{name}:{split or 'test'}" if name in datasets.DATASETS else source

@@ -79,6 +79,8 @@ def archive(path: Path) -> Iterator[ArchiveWriter]:
     """
     if path.is_dir():
         raise RefdesignError(f"{path}: found a folder, expected the name of a file to write")
+    if path.suffix.lower() != ".npz":
+        raise RefdesignError(f"{path}: found the suffix {path.suffix!r}, expected .npz, which is what is written")
     try:
         spools = tempfile.TemporaryDirectory(prefix=".refdesign.", dir=path.parent)
     except OSError as error:

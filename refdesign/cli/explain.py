@@ -26,6 +26,7 @@ from refdesign.errors import RefdesignError
     "--index", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Which image of IMAGE."
 )
 @click.option("--all", "everything", is_flag=True, help="Print every row of a large window.")
+@common.resize_option
 @common.root_option
 @common.json_option
 @click.pass_context
@@ -37,6 +38,7 @@ def explain(
     at: str,
     index: int,
     everything: bool,
+    resize: bool,
     root: Path | None,
     as_json: bool,
 ) -> None:
@@ -58,7 +60,7 @@ def explain(
     """
     network = common.load_model(model)
     where = _index(at)
-    pixels, _, names = common.load_images((image,), root, network.input_shape)
+    pixels, _, names = common.load_images((image,), root, network.input_shape, resize=resize)
     if index >= len(pixels):
         raise RefdesignError(f"--index: found {index}, expected below {len(pixels)}, the images of {image}")
     why = explanation.of(network, pixels[index], layer, where)

@@ -44,6 +44,7 @@ from refdesign.run import PATHS, check_outputs, default_batch_size
     metavar="N",
     help="Predictions to print; 0 for all. JSON always has all.",
 )
+@common.resize_option
 @common.root_option
 @common.json_option
 def run(
@@ -57,13 +58,15 @@ def run(
     batch_size: int | None,
     workers: int,
     rows: int,
+    resize: bool,
     root: Path | None,
     as_json: bool,
 ) -> None:
     """Run a network on images: predictions, and every layer's outputs.
 
     MODEL is a network file or a name (digits, digits-2d, digits-sign). IMAGES are image files, folders of them,
-    .npy or .npz arrays (uint8), or a data set: NAME or NAME:SPLIT (digits:test; cifar10:test with --root).
+    .npy or .npz arrays (uint8), or a data set: NAME or NAME:SPLIT (digits:test; cifar10:test with --root; NAME alone
+    is its test split). Pixels are taken as they are: a picture of another size is refused unless --resize is given.
 
     \b
     Examples:
@@ -83,7 +86,7 @@ def run(
     wanted = check_outputs(network, "all" if outputs == "all" else (outputs or "logits").split(","))
     if outputs is not None and save is None:
         raise RefdesignError("--outputs: found no --save, expected the name of an .npz to write them to")
-    pixels, labels, names = common.load_images(images, root, network.input_shape)
+    pixels, labels, names = common.load_images(images, root, network.input_shape, resize=resize)
     if first is not None:
         pixels, names = pixels[:first], names[:first]
         labels = None if labels is None else labels[:first]
@@ -107,9 +110,12 @@ def run(
             if writer is not None:
                 writer.append({name: batch[name] for name in wanted})
     report = _report(names, labels, np.concatenate(logits))
+    sources = list(map(common.source_text, images))
     if as_json:
-        common.print_json({"network": network.name, "path": path, "engine": engine, "saved": save, **report})
+        facts = {"network": network.name, "sources": sources, "path": path, "engine": engine, "saved": save}
+        common.print_json({**facts, **report})
     else:
+        common.console().print(common.cell(f"{network.name} on {', '.join(sources)}\n"))
         _print(report, rows, save, wanted)
 
 

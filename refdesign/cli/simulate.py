@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     "--memory-format", type=click.Choice(("readmemh", "readmemb", "coe", "mif", "npy")), default="readmemh",
     show_default=True, help="The images' format.",
 )  # fmt: skip
+@common.resize_option
 @common.root_option
 @common.json_option
 def simulate(
@@ -70,6 +71,7 @@ def simulate(
     read_memories: Path | None,
     memories: Path | None,
     memory_format: str,
+    resize: bool,
     root: Path | None,
     as_json: bool,
 ) -> None:
@@ -97,7 +99,7 @@ def simulate(
     from simulator.stalls import NO_STALLS, Stalls
 
     network = common.load_model(model)
-    pixels, labels, _ = common.load_images(images, root, network.input_shape)
+    pixels, labels, _ = common.load_images(images, root, network.input_shape, resize=resize)
     pixels, labels = pixels[:first], None if labels is None else labels[:first]
     if file is not None:
         accelerator = Accelerator.load(file)

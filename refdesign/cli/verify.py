@@ -56,6 +56,7 @@ from refdesign.verify.vectors import read_images
               help="When to stop looking.")  # fmt: skip
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML.")
 @click.option("--html", "html_file", type=click.Path(path_type=Path, dir_okay=False), help="Write one HTML file.")
+@common.resize_option
 @common.root_option
 @common.json_option
 @click.pass_context
@@ -80,6 +81,7 @@ def verify(
     diagnosis_time: float,
     junit_file: Path | None,
     html_file: Path | None,
+    resize: bool,
     root: Path | None,
     as_json: bool,
 ) -> None:
@@ -98,7 +100,7 @@ def verify(
     run, or the last layer was not compared.
     """
     network = common.load_model(model)
-    pixels = _images(network, images, vectors, count, seed, root)[:first]
+    pixels = _images(network, images, vectors, count, seed, root, resize)[:first]
     with _door(network, impl, pipe, files, mapping, binary, in_flight, time_limit, first is not None) as door:
         with common.progress_bar(f"{network.name}, {door.what}") as advance:
             verdict = compare(
@@ -134,14 +136,20 @@ def _report(
 
 
 def _images(
-    network: api.Network, sources: tuple[str, ...], vectors: Path | None, count: int, seed: int, root: Path | None
+    network: api.Network,
+    sources: tuple[str, ...],
+    vectors: Path | None,
+    count: int,
+    seed: int,
+    root: Path | None,
+    resize: bool,
 ) -> NDArray[np.uint8]:
     if vectors is not None:
         if sources:
             raise RefdesignError(f"--vectors: found IMAGES ({sources[0]}) beside it, expected one of the two")
         return read_images(vectors, network)
     if sources:
-        return common.load_images(sources, root, network.input_shape)[0]
+        return common.load_images(sources, root, network.input_shape, resize=resize)[0]
     directed, _ = directed_images(network)
     return np.concatenate([directed, fresh_images(network, np.random.default_rng(seed), count)])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from refdesign import api
 from refdesign.models import resnet20
 from refdesign.summary import summarise
-from tests.cli.command_line import good
+from tests.cli.command_line import good, refused
 
 
 def test_the_json_is_the_summary(model: Path) -> None:
@@ -34,3 +34,8 @@ def test_residual_networks_say_what_they_add(tmp_path: Path) -> None:
     assert "+ " in text
     assert "res[net]" in text  # brackets are no markup
     assert "[none]" in text
+
+
+def test_a_name_that_is_nearly_one_is_suggested() -> None:
+    assert refused("info", "digit").endswith("(did you mean 'digits'?)")
+    assert "mean" not in refused("info", "nothing-like-it")

@@ -18,7 +18,7 @@ from refdesign.errors import MissingExtra
 from refdesign.frameworks import ENGINES
 from refdesign.frameworks import compile as compile_for
 from refdesign.models import binarynet
-from tests.cli.command_line import good, refused, small_images
+from tests.cli.command_line import call, good, refused, small_images
 
 
 def test_predictions_and_logits_are_the_networks(model: Path, images: Path) -> None:
@@ -90,6 +90,7 @@ def test_a_data_set_has_labels_and_an_accuracy(for_digits: Path) -> None:
 
 def test_the_default_split_is_the_test_split_and_rows_0_prints_all(for_digits: Path) -> None:
     text = good("run", for_digits, "digits", "--rows", 0)
+    assert text.startswith("binarynet on digits:test\n")
     assert "digits:test[359]" in text
     assert "more" not in text
 
@@ -101,7 +102,10 @@ def test_several_sources_come_one_after_the_other(model: Path, images: Path, tmp
     small_images(folder / "a.npy", 2)
     printed = json.loads(good("run", model, images, folder, "--json"))
     names = [entry["image"] for entry in printed["predictions"]]
-    assert names == [*(f"four.npy[{i}]" for i in range(4)), "a.npy[0]", "a.npy[1]", "b.npy"]
+    expected = [*(f"four.npy[{i}]" for i in range(4)), "folder/a.npy[0]", "folder/a.npy[1]", "folder/b.npy"]
+    assert names == [str(tmp_path / name) for name in expected]
+    names = [entry["image"] for entry in json.loads(good("run", model, folder, "--json"))["predictions"]]
+    assert names == ["a.npy[0]", "a.npy[1]", "b.npy"]
 
 
 def test_labels_are_left_out_where_a_source_has_none(for_digits: Path, tmp_path: Path) -> None:
@@ -118,6 +122,30 @@ def test_a_picture_file_is_read(for_digits: Path, tmp_path: Path) -> None:
     printed = json.loads(good("run", for_digits, tmp_path / "digit.png", "--json"))
     expected = api.load(for_digits).run(pixels[np.newaxis])["logits"]
     assert printed["predictions"][0]["logits"] == expected[0].tolist()
+
+
+@pytest.mark.parametrize("command", [("run",), ("explain", "--layer", "conv2", "--at", "0,0,0")])
+def test_a_picture_is_converted_only_when_asked_for(command: tuple[str, ...], for_digits: Path, tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image", reason="pictures need Pillow (extra 'plot')")
+    large = np.random.default_rng(8).integers(0, 256, (28, 28), dtype=np.uint8)
+    image.fromarray(large).save(tmp_path / "g28.png")
+    arguments = (command[0], for_digits, tmp_path / "g28.png", *command[1:])
+    message = refused(*arguments)
+    assert message.endswith(
+        "g28.png: found 28×28 pixels, expected 8×8; to convert the picture ask for it (--resize, resize=True)"
+    )
+    result = call(*arguments, "--resize")
+    assert result.exit_code == 0
+    assert result.stderr == "g28.png: 28×28 resized to 8×8, box filter\n"
+
+
+def test_many_converted_pictures_are_counted(for_digits: Path, tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image", reason="pictures need Pillow (extra 'plot')")
+    (tmp_path / "scans").mkdir()
+    for number in range(7):
+        image.fromarray(np.zeros((16, 16), np.uint8)).save(tmp_path / "scans" / f"{number}.png")
+    lines = call("run", for_digits, tmp_path / "scans", "--resize").stderr.splitlines()
+    assert lines[4:] == ["4.png: 16×16 resized to 8×8, box filter", "… and 2 more pictures converted"]
 
 
 def truncated(path: Path) -> None:
@@ -201,6 +229,7 @@ def test_an_unreadable_image_is_named(name: str, model: Path, tmp_path: Path) ->
         (["--outputs", "all"], ["--save"]),
         (["--save", "nowhere/x.npz"], ["nowhere/x.npz", "cannot be written"]),
         (["--save", "."], ["folder"]),
+        (["--save", "x.txt"], ["x.txt: found the suffix '.txt', expected .npz"]),
     ],
 )
 def test_bad_outputs(
@@ -217,6 +246,9 @@ def test_bad_outputs(
         ("digits:nowhere", ["digits", "nowhere", "validation"]),
         ("cifar10:test", ["cifar10", "root"]),
         ("digits:test", ["digits:test", "8×8×1", "9×7×1"]),
+        ("nosuch.npy", ["nosuch.npy: found no such file, expected", ".npy or .npz", "digits, cifar10"]),
+        ("mnist:test", ["mnist:test: found no such file, expected", "a data set: digits, cifar10"]),
+        ("digit:test", ["did you mean 'digits'?"]),
     ],
 )
 def test_bad_data_sets(source: str, words: list[str], model: Path) -> None:

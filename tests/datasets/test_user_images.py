@@ -70,8 +70,38 @@ def test_grey_and_colour_are_converted(pil: Any, tmp_path: Path) -> None:
     pil.fromarray(grey).save(tmp_path / "grey.png")
     assert np.array_equal(images(tmp_path / "grey.png", (5, 7, 1))[0][0, :, :, 0], grey)
     assert np.array_equal(images(tmp_path / "grey.png", SHAPE)[0][0], np.repeat(grey[:, :, None], 3, axis=2))
+    grey_in_colours = np.repeat(grey[:, :, None], 3, axis=2)
+    pil.fromarray(grey_in_colours).save(tmp_path / "equal.png")
+    assert np.array_equal(images(tmp_path / "equal.png", (5, 7, 1))[0][0, :, :, 0], grey)
     pil.fromarray(pattern(5, 7, 3)).save(tmp_path / "colour.png")
-    assert images(tmp_path / "colour.png", (5, 7, 1))[0].shape == (1, 5, 7, 1)
+    refused("found colours, expected grey", tmp_path / "colour.png", (5, 7, 1))
+    assert announced(tmp_path / "colour.png", (5, 7, 1)) == ["colour.png: colours converted to grey"]
+    assert announced(tmp_path / "grey.png", (5, 7, 1)) == []
+    assert announced(tmp_path / "grey.png", SHAPE) == ["grey.png: grey, repeated in 3 channels"]
+    for alpha, lines in ((255, []), (254, ["alpha.png: transparency dropped"])):
+        with_alpha = np.concatenate([grey_in_colours, np.full((5, 7, 1), alpha, np.uint8)], axis=2)
+        pil.fromarray(with_alpha).save(tmp_path / "alpha.png")
+        assert announced(tmp_path / "alpha.png", SHAPE) == lines
+    refused("found transparent pixels, expected opaque ones", tmp_path / "alpha.png")
+    pil.fromarray(pattern(5, 7, 4), mode=None).convert("CMYK").save(tmp_path / "ink.tif")
+    refused("found the colours CMYK, expected RGB or grey", tmp_path / "ink.tif")
+
+
+def announced(path: Path, shape: tuple[int, int, int]) -> list[str]:
+    lines: list[str] = []
+    pixels, _ = images(path, shape, resize=True, announce=lines.append)
+    assert pixels.shape == (1, *shape)
+    return lines
+
+
+def test_pictures_of_another_size_are_refused_unless_asked_for(pil: Any, tmp_path: Path) -> None:
+    pil.fromarray(pattern(10, 14, 3)).save(tmp_path / "large.png")
+    refused("found 10×14 pixels, expected 5×7; to convert the picture ask for it (--resize", tmp_path / "large.png")
+    assert announced(tmp_path / "large.png", SHAPE) == ["large.png: 10×14 resized to 5×7, box filter"]
+    pil.fromarray(pattern(10, 15, 3)).save(tmp_path / "wide.png")
+    assert announced(tmp_path / "wide.png", (5, 7, 1)) == [
+        "wide.png: 10×15 cropped around its centre and resized to 5×7, box filter, colours converted to grey"
+    ]
 
 
 def test_large_pictures_are_cropped_around_the_centre_and_averaged(pil: Any, tmp_path: Path) -> None:
@@ -79,7 +109,7 @@ def test_large_pictures_are_cropped_around_the_centre_and_averaged(pil: Any, tmp
     large = np.repeat(np.repeat(small, 4, axis=0), 4, axis=1)
     margin = np.full((20, 6), 99, np.uint8)
     pil.fromarray(np.concatenate([margin, large, margin], axis=1)).save(tmp_path / "wide.png")
-    assert np.array_equal(images(tmp_path / "wide.png", (5, 7, 1))[0][0, :, :, 0], small)
+    assert np.array_equal(images(tmp_path / "wide.png", (5, 7, 1), resize=True)[0][0, :, :, 0], small)
 
 
 def test_the_exif_orientation_is_followed(pil: Any, tmp_path: Path) -> None:
@@ -89,6 +119,7 @@ def test_the_exif_orientation_is_followed(pil: Any, tmp_path: Path) -> None:
     exif[0x0112] = 6  # the camera was turned: rotate by 270 degrees to view
     picture.save(tmp_path / "turned.png", exif=exif)
     assert np.array_equal(images(tmp_path / "turned.png", SHAPE)[0][0], np.rot90(array, -1))
+    assert announced(tmp_path / "turned.png", SHAPE) == ["turned.png: turned upright by its EXIF tag"]
 
 
 def test_what_is_missing_or_empty(tmp_path: Path) -> None:
@@ -102,15 +133,23 @@ def test_wrong_arrays(tmp_path: Path) -> None:
         (np.zeros((2, 5, 7, 3)), "found float64 of shape (2, 5, 7, 3), expected uint8 of shape (N, 5, 7, 3)"),
         (pattern(2, 7, 5, 3), "found uint8 of shape (2, 7, 5, 3)"),
         (pattern(2, 5, 7), "found uint8 of shape (2, 5, 7)"),
-        (np.zeros((0, 5, 7, 3), np.uint8), "found uint8 of shape (0, 5, 7, 3)"),
+        (
+            np.zeros((0, 5, 7, 3), np.uint8),
+            "found uint8 of shape (0, 5, 7, 3), expected uint8 of shape (N, 5, 7, 3), N of 1 or more",
+        ),
         (np.array(3, np.uint8), "found uint8 of shape ()"),
     ):
         np.save(path, array)
         refused(found, path)
     np.save(path, np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    refused("cannot be read as an array without pickle", path)
-    path.write_bytes(b"\x80\x04K\x01.")
-    refused("cannot be read as an array without pickle", path)
+    refused("found Python objects, expected an array of uint8", path)
+    for data, found in (
+        (b"\x80\x04K\x01.", "'\\x80\\x04K\\x01.'"),
+        (b"1 2 3\n4 5 6\n", "'1 2 3\\n'"),
+        (b"", "nothing"),
+    ):
+        path.write_bytes(data)
+        refused(f"found {found} at the start, expected a NumPy array: not an .npy or .npz file", path)
     np.savez(tmp_path / "b.npz", x=pattern(5, 7, 3), y=pattern(5, 7, 3))
     refused("found arrays ['x', 'y'], expected one named 'images'", tmp_path / "b.npz")
 
