@@ -88,6 +88,14 @@ class DeSign(nn.Module):
         Raises:
             RefdesignError: another number of axes, a kernel that does not divide the channels, or no gamma.
         """
+        return self.sign(self.dithered(y, gamma))
+
+    def sign(self, z: Tensor) -> Tensor:
+        """The sign of z by the named rule, with the estimator's gradient; any shape."""
+        return straight_through_sign(z, self.estimator, self.conventions)
+
+    def dithered(self, y: Tensor, gamma: Tensor | None = None) -> Tensor:
+        """z = y - s*T, before the sign; the arguments and errors are those of `forward`."""
         if y.ndim not in (2, 4):
             raise RefdesignError(f"DeSign: found shape {tuple(y.shape)}, expected (N, C, H, W) or (N, C)")
         height, width = (int(y.shape[2]), int(y.shape[3])) if y.ndim == 4 else (1, 1)
@@ -96,8 +104,7 @@ class DeSign(nn.Module):
             if gamma is None:
                 raise RefdesignError("DeSign: threshold_scale is 'gamma', expected the batch norm's gamma as well as y")
             threshold = gamma[:, None, None] * threshold
-        z = y - (threshold if y.ndim == 4 else threshold[:, 0, 0])
-        return straight_through_sign(z, self.estimator, self.conventions)
+        return y - (threshold if y.ndim == 4 else threshold[:, 0, 0])
 
 
 class Sign(DeSign):

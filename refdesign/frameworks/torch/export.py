@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from refdesign.api import Network
-from refdesign.bits import PackedBits, pack
 from refdesign.conventions import PAPER, Conventions
 from refdesign.errors import RefdesignError
 from refdesign.frameworks.torch.flow import Parts, split
 from refdesign.frameworks.torch.layers import BinaryConv2d, PixelInput
+from refdesign.frameworks.torch.parameters import batch_norm_of, bits_of, pool_of
+from refdesign.frameworks.torch.residual import BinaryNetwork
+from refdesign.frameworks.torch.translate import module_network
+from refdesign.models.builder import positive_scale
 from refdesign.network import BinaryConv2d as BinaryConv2dData
-from refdesign.network import BinaryDense, Layer, MaxPool, NetworkData, Pair, PixelConv2d
-from refdesign.parameters import BatchNorm, ThresholdKernel
+from refdesign.network import BinaryDense, Layer, NetworkData, PixelConv2d
+from refdesign.parameters import ThresholdKernel
 
 
 def to_network(
@@ -25,21 +25,22 @@ def to_network(
     *,
     name: str,
     input_shape: tuple[int, int, int],
-    arithmetic: str = "torch",
+    arithmetic: str | None = None,
     metadata: Mapping[str, str] | None = None,
 ) -> Network:
-    """The golden network of a sequential binary model.
+    """The golden network of a sequential binary model, or of a `BinaryNetwork`.
 
-    Under `arithmetic="torch"` its bits and logits are those of the module in eval mode, eager, on a CPU with fused
-    multiply-add (SPEC section 3). Weights are the signs of the latent weights; a dense layer's inputs are
+    Under the module's own arithmetic its bits and logits are those of the module in eval mode, eager, on a CPU with
+    fused multiply-add (SPEC section 3). Weights are the signs of the latent weights; a dense layer's inputs are
     re-ordered from PyTorch's (channel, row, column) to (row, column, channel).
 
     Args:
-        module: what `flow.split` accepts: PixelInput, then layers in an `nn.Sequential`. Layers are named after
-            their products' places in it ("conv1", or "3").
+        module: a `BinaryNetwork`, or what `flow.split` accepts: PixelInput, then layers in an `nn.Sequential`. Its
+            layers are named after their products' places in it ("conv1", or "3").
         name: the network's name.
         input_shape: (H, W, C) of the uint8 images.
-        arithmetic: the arithmetic that the network is meant under; `"torch"` is the module's own.
+        arithmetic: the arithmetic that the network is meant under; None is the module's own, `"torch"` in a
+            sequential model.
         metadata: free text by key.
 
     Raises:
@@ -52,6 +53,10 @@ def to_network(
     >>> to_network(model, name="tiny", input_shape=(4, 5, 1)).output_names
     ('1.accumulator', '1.bits', '5.accumulator', 'logits')
     """
+    if isinstance(module, BinaryNetwork):
+        return module_network(
+            module, name=name, input_shape=input_shape, arithmetic=arithmetic, metadata=metadata
+        )
     pixels, parts = split(module)
     for part in parts[:-1]:
         if part.activation is None:
@@ -60,7 +65,7 @@ def to_network(
             )
     if parts[-1].activation is not None:
         raise RefdesignError(f"to_network, layer {parts[-1].name!r}: found a sign in the last layer, expected none")
-    conventions = _conventions(parts).replace(arithmetic=arithmetic)
+    conventions = _conventions(parts).replace(arithmetic=arithmetic or "torch")
     layers: list[Layer] = []
     shape: tuple[int, ...] = input_shape
     for index, part in enumerate(parts):
@@ -95,13 +100,18 @@ def kernel_of(part: Parts) -> ThresholdKernel | None:
 
 
 def _layer(part: Parts, pixels: PixelInput | None, shape: tuple[int, ...]) -> Layer:
-    batch_norm = None if part.batch_norm is None else _batch_norm(part.name, part.batch_norm)
     product = part.product
     kernel = kernel_of(part)
+    latent, scale = product.binarised()
+    batch_norm = None if part.batch_norm is None else batch_norm_of(part.name, part.batch_norm, scale)
+    if batch_norm is None and scale is not None:
+        raise RefdesignError(f"to_network, layer {part.name!r}: found a scale of the weights without a batch norm")
     if isinstance(product, BinaryConv2d):
         # Spelled out twice, so that types are checked field by field.
-        weights = _bits(product.weight.permute(0, 2, 3, 1))
-        pool = None if part.pool is None else _pool(part.name, part.pool)
+        weights = bits_of(latent.permute(0, 2, 3, 1))
+        pool = None if part.pool is None else pool_of(part.name, part.pool)
+        if pool is not None and batch_norm is not None:
+            weights, batch_norm = positive_scale(weights, batch_norm)
         if pixels is not None:
             return PixelConv2d(
                 name=part.name, weights=weights, multiplier=pixels.multiplier, offset=pixels.offset,
@@ -117,12 +127,12 @@ def _layer(part: Parts, pixels: PixelInput | None, shape: tuple[int, ...]) -> La
         raise RefdesignError(f"to_network, layer {part.name!r}: found BinaryLinear first, expected BinaryConv2d")
     if part.pool is not None:
         raise RefdesignError(f"to_network, layer {part.name!r}: found MaxPool2d after BinaryLinear, expected none")
-    return BinaryDense(name=part.name, weights=_bits(_flattened(part, shape)), batch_norm=batch_norm, kernel=kernel)
+    bits = bits_of(_flattened(part, latent, shape))
+    return BinaryDense(name=part.name, weights=bits, batch_norm=batch_norm, kernel=kernel)
 
 
-def _flattened(part: Parts, shape: tuple[int, ...]) -> Tensor:
+def _flattened(part: Parts, weight: Tensor, shape: tuple[int, ...]) -> Tensor:
     """A dense layer's weights with inputs ordered (row, column, channel)."""
-    weight = part.product.weight
     if len(shape) == 1:
         return weight
     height, width, channels = shape
@@ -132,35 +142,3 @@ def _flattened(part: Parts, shape: tuple[int, ...]) -> Tensor:
             f"expected Flatten and {height * width * channels} inputs"
         )
     return weight.reshape(-1, channels, height, width).permute(0, 2, 3, 1).reshape(weight.shape)
-
-
-def _bits(weight: Tensor) -> PackedBits:
-    return pack(_numpy(weight) >= 0)
-
-
-def _numpy(tensor: Tensor) -> NDArray[np.float32]:
-    if tensor.dtype != torch.float32:
-        raise RefdesignError(f"to_network: found parameters of {tensor.dtype}, expected torch.float32")
-    array: NDArray[np.float32] = tensor.detach().cpu().contiguous().numpy()
-    return array
-
-
-def _batch_norm(layer: str, module: nn.BatchNorm1d | nn.BatchNorm2d) -> BatchNorm:
-    if module.running_mean is None or module.running_var is None:
-        raise RefdesignError(f"to_network, layer {layer!r}: found a batch norm without running statistics")
-    mean, variance = _numpy(module.running_mean), _numpy(module.running_var)
-    gamma = _numpy(module.weight) if module.affine else np.ones_like(mean)
-    beta = _numpy(module.bias) if module.affine else np.zeros_like(mean)
-    try:
-        return BatchNorm(gamma.copy(), beta.copy(), mean.copy(), variance.copy(), module.eps)
-    except RefdesignError as error:
-        raise RefdesignError(f"to_network, layer {layer!r}: {error}") from error
-
-
-def _pool(layer: str, module: nn.MaxPool2d) -> MaxPool:
-    def pair(value: int | tuple[int, ...]) -> Pair:
-        return (value, value) if isinstance(value, int) else (value[0], value[1])
-
-    if pair(module.padding) != (0, 0) or pair(module.dilation) != (1, 1) or module.ceil_mode:
-        raise RefdesignError(f"to_network, layer {layer!r}: expected a max pool without padding, found {module}")
-    return MaxPool(size=pair(module.kernel_size), stride=pair(module.stride))

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from refdesign.errors import RefdesignError
+from refdesign.frameworks.torch.binarisers import Binariser
 from refdesign.frameworks.torch.design import DeSign
 from refdesign.frameworks.torch.padding import pad
-from refdesign.frameworks.torch.straight_through import check_estimator, straight_through_sign
 from refdesign.network import PADDING_MODES, Pair
 
 EXACT_FLOAT32 = 2**24
@@ -53,19 +53,20 @@ class LatentWeights(nn.Module):
 
     Attributes:
         weight: the latent weights; a weight of exactly 0 counts as +1.
-        estimator: the gradient of the weights' sign, one of `straight_through.ESTIMATORS`.
+        binariser: from latent weights to bits, and a scale where it has one.
+        accumulator: passes the integer sums through, before any scale; a place for hooks.
     """
 
-    def __init__(self, shape: tuple[int, ...], estimator: str) -> None:
+    def __init__(self, shape: tuple[int, ...], estimator: str, binariser: Binariser | None) -> None:
         super().__init__()
-        check_estimator(estimator)
         fan_in = math.prod(shape[1:])
         if min(shape) < 1 or fan_in > EXACT_FLOAT32:
             raise RefdesignError(
                 f"{type(self).__name__}, weight: found shape {shape}, expected at least 1 on every axis "
                 f"and at most {EXACT_FLOAT32} inputs (sums beyond are not exact in float32)"
             )
-        self.estimator = estimator
+        self.binariser = Binariser(estimator) if binariser is None else binariser
+        self.accumulator = nn.Identity()
         self.weight = nn.Parameter(torch.empty(shape))
         self.reset_parameters()
 
@@ -76,7 +77,13 @@ class LatentWeights(nn.Module):
 
     def binary_weight(self) -> Tensor:
         """The weights in use: +1 and -1, in the shape of `weight`, with the estimator's gradient."""
-        return straight_through_sign(self.weight, self.estimator)
+        bits, _ = self.binarised()
+        return bits
+
+    def binarised(self) -> tuple[Tensor, Tensor | None]:
+        """The bits in use, and the scale (O,) of their sums, or None."""
+        found: tuple[Tensor, Tensor | None] = self.binariser(self.weight)
+        return found
 
 
 class BinaryConv2d(LatentWeights):
@@ -88,6 +95,7 @@ class BinaryConv2d(LatentWeights):
         padding_mode: one of `refdesign.network.PADDING_MODES` (SPEC section 2).
         groups: independent groups of channels.
         estimator: the gradient of the weights' sign.
+        binariser: ReCU, XNOR-Net, ... (`refdesign.frameworks.torch.binarisers`); None is the plain sign.
 
     Raises:
         RefdesignError: a value out of range, naming the field.
@@ -109,6 +117,7 @@ class BinaryConv2d(LatentWeights):
         dilation: int | Pair = 1,
         groups: int = 1,
         estimator: str = "clipped",
+        binariser: Binariser | None = None,
     ) -> None:
         if groups < 1 or in_channels % groups or out_channels % groups:
             raise RefdesignError(
@@ -119,7 +128,7 @@ class BinaryConv2d(LatentWeights):
                 f"BinaryConv2d, padding_mode: found {padding_mode!r}, expected one of {', '.join(PADDING_MODES)}"
             )
         size = _pair("kernel_size", kernel_size, 1)
-        super().__init__((out_channels, in_channels // groups, *size), estimator)
+        super().__init__((out_channels, in_channels // groups, *size), estimator, binariser)
         self.stride = _pair("stride", stride, 1)
         self.padding = _pair("padding", padding, 0)
         self.padding_mode = padding_mode
@@ -134,9 +143,16 @@ class BinaryConv2d(LatentWeights):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Accumulators (N, O, H', W') of x (N, I, H, W)."""
+        """Accumulators (N, O, H', W') of x (N, I, H, W), times the binariser's scale where it has one."""
+        bits, scale = self.binarised()
+        sums = self.sums(x, bits)
+        return sums if scale is None else sums * scale[:, None, None]
+
+    def sums(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The convolution's sums with given weights (O, I/groups, rows, columns), unscaled."""
         padded = pad(x, self.padding, self.padding_mode)
-        return F.conv2d(padded, self.binary_weight(), None, self.stride, 0, self.dilation, self.groups)
+        sums: Tensor = self.accumulator(F.conv2d(padded, weight, None, self.stride, 0, self.dilation, self.groups))
+        return sums
 
 
 class BinaryLinear(LatentWeights):
@@ -145,21 +161,36 @@ class BinaryLinear(LatentWeights):
     Args:
         in_features, out_features: I and O.
         estimator: the gradient of the weights' sign.
+        binariser: as in `BinaryConv2d`.
 
     >>> BinaryLinear(5, 3)(torch.ones(2, 5)).shape
     torch.Size([2, 3])
     """
 
-    def __init__(self, in_features: int, out_features: int, *, estimator: str = "clipped") -> None:
-        super().__init__((out_features, in_features), estimator)
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        estimator: str = "clipped",
+        binariser: Binariser | None = None,
+    ) -> None:
+        super().__init__((out_features, in_features), estimator, binariser)
 
     def extra_repr(self) -> str:
         """The shape, for `print(module)`."""
         return f"weight={tuple(self.weight.shape)}"
 
     def forward(self, x: Tensor) -> Tensor:
-        """Accumulators (N, O) of x (N, I)."""
-        return F.linear(x, self.binary_weight())
+        """Accumulators (N, O) of x (N, I), times the binariser's scale where it has one."""
+        bits, scale = self.binarised()
+        sums = self.sums(x, bits)
+        return sums if scale is None else sums * scale
+
+    def sums(self, x: Tensor, weight: Tensor) -> Tensor:
+        """The sums with given weights (O, I), unscaled."""
+        sums: Tensor = self.accumulator(F.linear(x, weight))
+        return sums
 
 
 class BinaryLayer(nn.Module):

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import nn
 
+from refdesign import models
+from refdesign.api import Network
 from refdesign.conventions import PAPER, Conventions
 from refdesign.errors import RefdesignError
+from refdesign.frameworks.torch.binarisers import ReCU
 from refdesign.frameworks.torch.design import DeSign, Sign
-from refdesign.frameworks.torch.layers import BinaryConv2d, BinaryLayer, BinaryLinear, PixelInput
+from refdesign.frameworks.torch.layers import BinaryConv2d, BinaryLayer, BinaryLinear, LatentWeights, PixelInput
+from refdesign.frameworks.torch.real import RealLinear
+from refdesign.frameworks.torch.residual import BinaryNetwork
+from refdesign.frameworks.torch.translate import network_module
 from refdesign.parameters import ThresholdKernel
 
 
@@ -79,3 +86,50 @@ def binarynet(
         )
         features = out
     return nn.Sequential(layers)
+
+
+def vgg_small(**architecture: Any) -> BinaryNetwork:
+    """The ReCU code's VGG-small, to be trained; the arguments are those of `refdesign.models.vgg_small`.
+
+    Weights are binarised by ReCU, signs have its polynomial gradient. Under `conventions=RELEASED_TORCH` batch norms
+    are the released code's; by default they are PyTorch's.
+
+    Args:
+        architecture: `input_shape`, `classes`, `width`, `kernel`, `conventions`.
+
+    Raises:
+        RefdesignError: as the reference's, and an arithmetic that PyTorch's modules do not compute.
+
+    >>> type(vgg_small(width=1 / 32).layers["conv1"].product.binariser).__name__
+    'ReCU'
+    """
+    return _recu(models.vgg_small, architecture)
+
+
+def resnet18(**architecture: Any) -> BinaryNetwork:
+    """The ReCU code's ResNet-18, to be trained; as `vgg_small`.
+
+    >>> len(resnet18(width=1 / 16).layers)
+    19
+    """
+    return _recu(models.resnet18, architecture)
+
+
+def resnet20(**architecture: Any) -> BinaryNetwork:
+    """The ReCU code's ResNet-20, to be trained; as `vgg_small`.
+
+    >>> len(resnet20(width=1 / 4).layers)
+    21
+    """
+    return _recu(models.resnet20, architecture)
+
+
+def _recu(make: Callable[..., Network], architecture: dict[str, Any]) -> BinaryNetwork:
+    """The reference's architecture with new parameters of PyTorch's own."""
+    conventions = architecture.pop("conventions", PAPER.replace(threshold_scale="gamma", arithmetic="torch"))
+    blank = make(conventions=conventions, **architecture)
+    module = network_module(blank, estimator="polynomial", binariser=ReCU)
+    for part in module.modules():
+        if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d, RealLinear, LatentWeights)):
+            part.reset_parameters()
+    return module.train()

@@ -14,23 +14,26 @@ from refdesign.conventions import Conventions
 from refdesign.errors import RefdesignError
 from refdesign.frameworks.torch.design import DeSign, Sign
 from refdesign.frameworks.torch.layers import BinaryConv2d, BinaryLayer, BinaryLinear, PixelInput
+from refdesign.frameworks.torch.residual import BinaryNetwork
+from refdesign.frameworks.torch.translate import network_module
 from refdesign.network import BinaryConv2d as BinaryConv2dData
-from refdesign.network import BinaryDense, NetworkData, PixelConv2d, Stage
+from refdesign.network import BinaryDense, Layer, NetworkData, PixelConv2d, Stage
 from refdesign.parameters import BatchNorm
 
 
-def from_network(network: NetworkData, *, estimator: str = "clipped") -> nn.Sequential:
-    """The module of a sequential binary network; the inverse of `to_network`.
+def from_network(network: NetworkData, *, estimator: str = "clipped") -> nn.Sequential | BinaryNetwork:
+    """The module of a binary network; the inverse of `to_network`.
 
     Latent weights start at the network's bits, ±1. In eval mode, eager, on a CPU with fused multiply-add, its bits
     and logits are the network's.
 
     Args:
-        network: of binary convolutions and dense layers, under the arithmetic `"torch"`.
+        network: under the arithmetic `"torch"` or `"released_torch"`, without a float32 first layer.
         estimator: the gradient of all signs.
 
     Returns:
-        An `nn.Sequential` of `pixels` and of one `BinaryLayer` per layer, by the layers' names, in eval mode.
+        In eval mode. Under `"torch"`, where all layers are plain binary ones without scales, an `nn.Sequential` of
+        `pixels` and of one `BinaryLayer` per layer, by the layers' names; otherwise a `BinaryNetwork`.
 
     Raises:
         RefdesignError: a layer, parameter or arithmetic that these modules do not follow, naming it.
@@ -41,11 +44,8 @@ def from_network(network: NetworkData, *, estimator: str = "clipped") -> nn.Sequ
     >>> [name for name, _ in from_network(network).named_children()]
     ['pixels', 'conv1', 'conv2', 'flatten', 'dense1']
     """
-    if network.conventions.arithmetic != "torch":
-        raise RefdesignError(
-            f"from_network, network {network.name!r}, arithmetic: found {network.conventions.arithmetic!r}, "
-            "expected 'torch', which is what PyTorch's modules compute"
-        )
+    if network.conventions.arithmetic != "torch" or not all(_is_plain(layer) for layer in network.layers):
+        return network_module(network, estimator=estimator)
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     for layer in network.layers:
         shape = network.shapes[layer.name].input
@@ -58,10 +58,7 @@ def from_network(network: NetworkData, *, estimator: str = "clipped") -> nn.Sequ
         if isinstance(layer, BinaryDense) and len(shape) == 3:
             parts["flatten"] = nn.Flatten()
         last = layer is network.layers[-1]
-        if not isinstance(layer, (PixelConv2d, BinaryConv2dData, BinaryDense)) or layer.shortcut or layer.hardtanh:
-            raise RefdesignError(
-                f"from_network, layer {layer.name!r}: found {layer.kind}, expected plain binary layers"
-            )
+        assert isinstance(layer, (PixelConv2d, BinaryConv2dData, BinaryDense))
         parts[layer.name] = BinaryLayer(
             _product(layer, shape, estimator),
             pool=None if layer.pool is None else nn.MaxPool2d(layer.pool.size, layer.pool.stride),
@@ -71,11 +68,17 @@ def from_network(network: NetworkData, *, estimator: str = "clipped") -> nn.Sequ
     return nn.Sequential(parts).eval()
 
 
+def _is_plain(layer: Layer) -> bool:
+    if not isinstance(layer, (PixelConv2d, BinaryConv2dData, BinaryDense)) or layer.shortcut or layer.hardtanh:
+        return False
+    scaled = layer.batch_norm is not None and layer.batch_norm.alpha is not None
+    return isinstance(layer.weights, PackedBits) and not scaled
+
+
 def _product(
     layer: PixelConv2d | BinaryConv2dData | BinaryDense, shape: tuple[int, ...], estimator: str
 ) -> BinaryConv2d | BinaryLinear:
-    if not isinstance(layer.weights, PackedBits):
-        raise RefdesignError(f"from_network, layer {layer.name!r}, weights: found integers, expected ±1")
+    assert isinstance(layer.weights, PackedBits)
     bits = torch.from_numpy(unpack(layer.weights).astype(np.float32))
     product: BinaryConv2d | BinaryLinear
     if isinstance(layer, BinaryDense):
@@ -95,7 +98,7 @@ def _product(
 
 
 def _batch_norm(layer: Stage, parameters: BatchNorm) -> nn.BatchNorm1d | nn.BatchNorm2d:
-    for field in ("alpha", "k", "c", "affine"):
+    for field in ("k", "c", "affine"):
         if getattr(parameters, field) is not None:
             raise RefdesignError(
                 f"from_network, layer {layer.name!r}, batch_norm: found {field}, which PyTorch's has not"

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from refdesign.errors import RefdesignError
 from refdesign.frameworks.torch.flow import split
+from refdesign.frameworks.torch.residual import BinaryNetwork, network_outputs
+from refdesign.frameworks.torch.translate import module_network
 
 
 def layer_outputs(module: nn.Module, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
@@ -21,12 +23,12 @@ def layer_outputs(module: nn.Module, images: NDArray[np.uint8]) -> dict[str, NDA
     name by name.
 
     Args:
-        module: what `to_network` accepts; its mode is restored afterwards.
+        module: what `to_network` accepts, sequential or a `BinaryNetwork`; its mode is restored afterwards.
         images: uint8, (N, H, W, C).
 
     Returns:
-        `<layer>.accumulator` and `<layer>.pooled` (int32), `<layer>.bits` (int8) and `logits` (float32; int32
-        without a last batch norm), NHWC.
+        `<layer>.accumulator` and `<layer>.pooled` (int32), `<layer>.real` (float32), `<layer>.bits` (int8) and
+        `logits` (float32; int32 without a last batch norm), NHWC.
 
     Raises:
         RefdesignError: images of another dtype or number of axes, or accumulators that are no integers.
@@ -39,11 +41,15 @@ def layer_outputs(module: nn.Module, images: NDArray[np.uint8]) -> dict[str, NDA
     """
     if images.dtype != np.uint8 or images.ndim != 4:
         raise RefdesignError(f"images: found {images.dtype} of shape {images.shape}, expected uint8 (N, H, W, C)")
+    if isinstance(module, BinaryNetwork):
+        shape = (images.shape[1], images.shape[2], images.shape[3])
+        names = module_network(module, name="traced", input_shape=shape).output_names
+        return network_outputs(module, names, images)
     _, parts = split(module)
     stages = [
         (f"{part.name}.{kind}", stage)
         for part in parts
-        for kind, stage in (("accumulator", part.product), ("pooled", part.pool), ("bits", part.activation))
+        for kind, stage in (("accumulator", part.product.accumulator), ("pooled", part.pool), ("bits", part.activation))
         if stage is not None
     ]
     # By module and in order of its calls: one module may stand in several places (a Sign shared by all layers).
