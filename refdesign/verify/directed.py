@@ -69,9 +69,10 @@ def layer_cases(
             corner[row, column] = 1
             cases.append(LayerCase(corner, f"corner ({row}, {column})", ("padding", "layout", "geometry")))
     chosen = sorted(random.choice(layer.out_channels, min(channels, layer.out_channels), replace=False).tolist())
+    output = network.shapes[layer.name].output
+    centre = _position(network, layer, output[0] // 2, output[1] // 2) if len(output) == 3 else (0, 0)
     for channel in dict.fromkeys([0, *chosen]):
         for sign, says in ((1, "highest"), (-1, "lowest")):
-            centre = _position(network, layer, 0, 0)
             inputs = _window(network, layer, -ones, channel, centre, sign * 2 * layer.fan_in, random)
             cases.append(LayerCase(inputs, f"channel {channel} at its {says}", ("width", "2p - N", "saturation")))
     if thresholds is not None:
@@ -98,11 +99,19 @@ def _on_threshold(
             continue
         row, column = int(rows[len(rows) // 2]), int(columns[len(columns) // 2])
         threshold = int(thresholds.threshold[row_phase, column_phase, channel])
-        for target, says in ((threshold, "on the threshold"), (threshold - direction * step, "one step before it")):
-            found = _reach(network, layer, channel, (row, column), target, random)
-            if found is not None:
-                name = f"channel {channel}, phase ({row_phase}, {column_phase}): {says}"
-                cases.append(LayerCase(found, name, ("threshold", "sign", "direction", "phase", "dither")))
+        # Where the padding counts for nothing, a window's sums have the parity of its products: every other
+        # integer of the domain is out of reach there, and the next one is the nearest.
+        fires, rests = threshold + direction, threshold - direction * (step + 1)
+        for targets, says in (
+            ((threshold, fires), "the first sum that fires"),
+            ((threshold - direction * step, rests), "the last sum that does not fire"),
+        ):
+            for target in targets:
+                found = _reach(network, layer, channel, (row, column), target, random)
+                if found is not None:
+                    name = f"channel {channel}, phase ({row_phase}, {column_phase}): {says}, {target}"
+                    cases.append(LayerCase(found, name, ("threshold", "sign", "direction", "phase", "dither")))
+                    break
     return cases
 
 

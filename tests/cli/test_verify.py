@@ -1,0 +1,117 @@
+"""`refdesign verify` and `refdesign vectors`, as a user calls them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from refdesign.api import pretrained
+from refdesign.datasets import load
+from tests.cli.command_line import call, good, refused
+
+
+def _json(*arguments: object) -> tuple[int, dict[str, Any]]:
+    result = call("verify", *arguments, "--json")
+    assert result.stderr == ""
+    report: dict[str, Any] = json.loads(result.stdout)
+    return result.exit_code, report
+
+
+def test_a_right_implementation_is_equal_and_says_what_was_compared() -> None:
+    text = good("verify", "digits", "digits:test", "--first", 20, "--impl", "tests.verify.subjects:digits_right")
+    assert "equal: 200 values of 20 images in 1 of 14 outputs (logits)" in text
+    assert "not compared: conv1.accumulator" in text
+
+
+def test_a_wrong_one_is_named_with_its_reason(tmp_path: Path) -> None:
+    page, cases = tmp_path / "r.html", tmp_path / "r.xml"
+    result = call(
+        "verify", "digits", "digits:test", "--first", 30, "--impl", "tests.verify.subjects:digits_repeat",
+        "--html", page, "--junit", cases,
+    )  # fmt: skip
+    assert (result.exit_code, result.stderr) == (1, "")
+    for said in (
+        "first difference: conv1.bits, image 0",
+        "wrong by themselves, on their own inputs: conv1, conv2, conv3, conv4",
+        "diagnosis: matches bit for bit with channel_map=repeat (confirmed on fresh images)",
+        "conv1.bits differs by phase",
+    ):
+        assert said in result.stdout
+    assert "channel_map=repeat" in page.read_text()
+    assert "conv1.bits" in cases.read_text()
+
+
+def test_json_without_a_diagnosis() -> None:
+    status, report = _json(
+        "digits", "--random", 4, "--impl", "tests.verify.subjects:digits_repeat", "--no-diagnosis"
+    )  # fmt: skip
+    assert (status, report["status"], report["diagnosis"]) == (1, 1, None)
+    assert report["images"] == 25
+    assert report["layers_at_fault"] == ["conv1", "conv2", "conv3", "conv4"]
+
+
+def test_a_program_and_a_folder(tmp_path: Path) -> None:
+    images, _ = load("digits", "test")
+    logits = pretrained("digits").run(images[:5])["logits"]
+    np.savez(tmp_path / "all.npz", logits=logits)
+    script = tmp_path / "dut.py"
+    script.write_text(
+        "import sys, numpy as np\n"
+        f"logits = np.load({str(tmp_path / 'all.npz')!r})['logits']\n"
+        "lines = iter(sys.stdin)\n"
+        "while next(lines) != 'start\\n':\n    pass\n"
+        "for row, line in enumerate(lines):\n"
+        "    number = line.split()[0]\n"
+        "    print(number, 'logits', *(float(v).hex() for v in logits[row]))\n"
+        "    print(number, 'end', flush=True)\n"
+    )
+    command = f"{sys.executable} {script}"
+    assert "equal: 50 values" in good(
+        "verify", "digits", "digits:test", "--first", 5, "--pipe", command, "--in-flight", 1
+    )
+    assert "equal: 50 values" in good("verify", "digits", "digits:test", "--first", 5, "--files", tmp_path)
+    status, report = _json("digits", "digits:test", "--files", tmp_path)
+    assert status == 1
+    assert report["findings"][0]["message"] == "all.npz: ends after 5 of these 360 cases"
+
+
+def test_a_verification_without_the_last_layer_is_no_verdict(tmp_path: Path) -> None:
+    images, _ = load("digits", "test")
+    bits = pretrained("digits").run(images[:5], outputs="conv1.bits")["conv1.bits"]
+    np.save(tmp_path / "conv1.bits.npy", bits)
+    status, report = _json("digits", "digits:test", "--first", 5, "--files", tmp_path)
+    assert status == 2
+    assert "the last layer (logits) was not compared" in report["sentence"]
+
+
+def test_vectors_are_what_verify_reads(tmp_path: Path) -> None:
+    folder = tmp_path / "vectors"
+    assert "described in manifest.json" in good("vectors", "digits-sign", folder, "--random", 2)
+    text = good("verify", "digits-sign", "--vectors", folder, "--files", folder / "outputs")
+    assert "14 of 14 outputs" in text
+    assert "found other conventions" not in text
+    assert "expected no folder or an empty one" in refused("vectors", "digits", folder)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "found none, expected exactly one of --impl, --pipe and --files"),
+        (("--impl", "a:b", "--pipe", "./x"), "found --impl and --pipe"),
+        (("--impl", "nowhere_at_all:f"), "No module named 'nowhere_at_all'"),
+        (("--impl", "tests.verify.subjects"), "expected package.module:name"),
+        (("--impl", "tests.verify.subjects:Answer2"), "found no 'Answer2'"),
+        (("--pipe", "/nowhere/dut"), "cannot be started"),
+        (("--files", "/nowhere"), "found no folder"),
+        (("--impl", "tests.verify.subjects:digits_right", "--map", "x.toml"), "found no --files beside it"),
+        (("--impl", "tests.verify.subjects:digits_right", "--vectors", "/nowhere"), "cannot be read"),
+        (("--impl", "tests.verify.subjects:digits_right", "--isolated"), "run_layer"),
+    ],
+)
+def test_what_cannot_be_used_is_one_line(arguments: tuple[str, ...], message: str) -> None:
+    assert message in refused("verify", "digits", "--random", 1, *arguments)
