@@ -157,28 +157,27 @@ module mvtu #(
 
     // ------------------------------------------------------------------------------------------------- addresses
     // The weight address, nf * TAPS * INPUT_FOLDS + sf / PLANES, counts on through all folds of a pixel.
-    always_comb begin
-        next_weight_address = weight_address;
-        if (reset || pixel_done) next_weight_address = '0;
-        else if (fire && last_plane) next_weight_address = weight_address + 1'b1;
-        if (`FAULT(`FOLD_ORDER_SWAPPED) && !reset && fire && !pixel_done)
-            next_weight_address = last_synapse
-                ? WEIGHT_ADDRESS_WIDTH'(32'(nf) + 1)
-                : WEIGHT_ADDRESS_WIDTH'(32'(nf) + (32'(sf) + 1) / PLANES * CHANNEL_FOLDS);
-        if (`FAULT(`WEIGHT_ADDRESS_OFF_BY_ONE) && !reset && fire && last_synapse && !last_fold)
-            next_weight_address = weight_address;
-        next_threshold_base = threshold_base;
-        if (reset || pixel_done || `FAULT(`THRESHOLD_FOLD_IGNORED)) next_threshold_base = '0;
-        else if (fire && last_synapse) next_threshold_base = threshold_base + THRESHOLD_ADDRESS_WIDTH'(PERIOD);
-        next_threshold_address = next_threshold_base + THRESHOLD_ADDRESS_WIDTH'(
-            `FAULT(`PHASES_SWAPPED)
-                ? (32'(next_phase_column) * PERIOD_COLUMNS + 32'(next_phase_row)) % PERIOD
-                : 32'(next_phase_row) * PERIOD_COLUMNS + 32'(next_phase_column));
-        if (`FAULT(`THRESHOLD_ADDRESS_OFF_BY_ONE))
-            next_threshold_address = next_threshold_address == THRESHOLD_ADDRESS_WIDTH'(THRESHOLD_DEPTH - 1)
-                ? '0 : next_threshold_address + 1'b1;
-        if (THRESHOLDS == 0) next_threshold_address = '0;
-    end
+    logic [WEIGHT_ADDRESS_WIDTH-1:0] swapped_address;  // of a seeded fault
+    logic [THRESHOLD_ADDRESS_WIDTH-1:0] cell_address;  // within a fold's words
+    logic [THRESHOLD_ADDRESS_WIDTH-1:0] exact_address;
+    assign swapped_address = WEIGHT_ADDRESS_WIDTH'(
+        last_synapse ? 32'(nf) + 1 : 32'(nf) + (32'(sf) + 1) / PLANES * CHANNEL_FOLDS);
+    assign next_weight_address =
+        reset || pixel_done ? '0
+        : `FAULT(`FOLD_ORDER_SWAPPED) && fire ? swapped_address
+        : `FAULT(`WEIGHT_ADDRESS_OFF_BY_ONE) && fire && last_synapse ? weight_address
+        : fire && last_plane ? weight_address + 1'b1 : weight_address;
+    assign next_threshold_base =
+        reset || pixel_done || `FAULT(`THRESHOLD_FOLD_IGNORED) ? '0
+        : fire && last_synapse ? threshold_base + THRESHOLD_ADDRESS_WIDTH'(PERIOD) : threshold_base;
+    assign cell_address = THRESHOLD_ADDRESS_WIDTH'(
+        `FAULT(`PHASES_SWAPPED) ? (32'(next_phase_column) * PERIOD_COLUMNS + 32'(next_phase_row)) % PERIOD
+        : 32'(next_phase_row) * PERIOD_COLUMNS + 32'(next_phase_column));
+    assign exact_address = next_threshold_base + cell_address;
+    assign next_threshold_address =
+        THRESHOLDS == 0 ? '0
+        : !`FAULT(`THRESHOLD_ADDRESS_OFF_BY_ONE) ? exact_address
+        : exact_address == THRESHOLD_ADDRESS_WIDTH'(THRESHOLD_DEPTH - 1) ? '0 : exact_address + 1'b1;
     always_ff @(posedge clk) begin
         weight_address <= next_weight_address;
         threshold_base <= next_threshold_base;

@@ -186,7 +186,7 @@ class Bench:
         tools.run(command, folder, f"run on {self.simulator}", {"PYTHONPATH": path}, timeout)
         _check(results, samples)
         return tuple(
-            _recording(file, pipe.stages, stimulus)
+            record(file.read_bytes().split(b"\n"), pipe.stages, stimulus, file.name)
             for file, pipe, stimulus in zip(samples, self.pipelines, stimuli, strict=True)
         )
 
@@ -198,12 +198,22 @@ def _check(results: Path, samples: Sequence[Path]) -> None:
         raise RefdesignError("cocotb: the bench failed")
 
 
-def _recording(file: Path, stages: Sequence[StageSchedule], stimulus: Stimulus) -> Recording:
-    lines = file.read_bytes().split(b"\n")
+def record(lines: Sequence[bytes], stages: Sequence[StageSchedule], stimulus: Stimulus, source: str) -> Recording:
+    """What the samples of a bench say.
+
+    Args:
+        lines: for every cycle the vector {registers, counts, out_word, out_valid, in_ready} as a text of bits.
+        stages, stimulus: what ran on what.
+        source: where the lines are from, for errors.
+
+    Raises:
+        RefdesignError: a bit that is undefined.
+    """
     bits = np.frombuffer(b"".join(lines), np.uint8).reshape(len(lines), -1)[:, ::-1]  # the lowest first
-    if not ((bits == ord("0")) | (bits == ord("1"))).all():
-        cycle, bit = (int(place) for place in np.argwhere((bits != ord("0")) & (bits != ord("1")))[0])
-        raise RefdesignError(f"{file.name}: cycle {cycle}, bit {bit}: found an undefined value")
+    known = (bits == ord("0")) | (bits == ord("1"))
+    if not known.all():
+        cycle, bit = (int(place) for place in np.argwhere(~known)[0])
+        raise RefdesignError(f"{source}: cycle {cycle}, bit {bit}: found an undefined value")
     values = bits - np.uint8(ord("0"))
     width = word_widths(stages)[-1]
     out_valid, out_word = values[:, 1], values[:, 2 : 2 + width]
