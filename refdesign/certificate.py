@@ -156,8 +156,8 @@ class Certificate:
         """Why the other arithmetic refuses the layer; empty where it does not."""
         return self._comparison[1]
 
-    def entry(self, row: int, column: int, channel: int) -> Entry:
-        """The certificate of one phase and channel.
+    def place(self, row: int, column: int, channel: int) -> tuple[int, int, int]:
+        """A phase and channel as an index into arrays (m, n, C); negative ones do not count from the end.
 
         Raises:
             RefdesignError: there is no such phase or channel.
@@ -165,8 +165,18 @@ class Certificate:
         where = (row, column, channel)
         if not all(0 <= index < extent for index, extent in zip(where, self.shape, strict=True)):
             raise RefdesignError(
-                f"certificate: found phase ({row}, {column}) and channel {channel}, expected below {self.shape}"
+                f"certificate: found phase ({row}, {column}) and channel {channel}, expected from 0 to below "
+                f"{self.shape}"
             )
+        return where
+
+    def entry(self, row: int, column: int, channel: int) -> Entry:
+        """The certificate of one phase and channel.
+
+        Raises:
+            RefdesignError: there is no such phase or channel.
+        """
+        where = self.place(row, column, channel)
         low, step = int(self.domain.low[channel]), self.domain.step
         neighbours = tuple(
             Neighbour(low + step * place, self._bit(where, place), self._z(where, low + step * place))

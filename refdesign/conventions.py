@@ -7,7 +7,8 @@ these choices. The presets are named after the implementation whose choices they
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
 from typing import Any
 
 from refdesign.errors import RefdesignError
@@ -80,9 +81,18 @@ class Conventions:
     def replace(self, **changes: Any) -> Conventions:
         """A copy with some choices changed.
 
+        Raises:
+            RefdesignError: there is no such choice, or it has no such value.
+
         >>> PAPER.replace(arithmetic="torch").arithmetic
         'torch'
+        >>> PAPER.replace(aritmetic="torch")
+        Traceback (most recent call last):
+        refdesign.errors.RefdesignError: conventions: unknown field 'aritmetic' (did you mean 'arithmetic'?), \
+expected arithmetic, bit_one, bit_order, channel_map, kernel_origin, sign_at_zero, sign_rule, threshold_scale, \
+word_order
         """
+        _check_names(changes)
         return replace(self, **changes)
 
     def to_dict(self) -> dict[str, int | str]:
@@ -100,22 +110,40 @@ class Conventions:
         >>> Conventions.from_dict(LARQ.to_dict()) == LARQ
         True
         """
-        known = {field.name for field in fields(cls)}
-        for name in data:
-            if name not in known:
-                raise RefdesignError(f"conventions: unknown field {name!r}, expected {', '.join(sorted(known))}")
-        for name in sorted(known):
+        _check_names(data)
+        for name in sorted(_CHOICES):
             if name not in data:
                 raise RefdesignError(f"conventions: field {name!r} is missing")
         return cls(**data)
 
 
+def _check_names(found: Mapping[str, Any]) -> None:
+    for name in found:
+        if name not in _CHOICES:
+            close = get_close_matches(name, _CHOICES, n=1) if isinstance(name, str) else []
+            meant = f" (did you mean {close[0]!r}?)" if close else ""
+            raise RefdesignError(f"conventions: unknown field {name!r}{meant}, expected {', '.join(sorted(_CHOICES))}")
+
+
+def check_conventions(where: str, found: object) -> None:
+    """Refuse what is no `Conventions`, such as the name of a preset or of an arithmetic.
+
+    >>> check_conventions("fold", "torch")
+    Traceback (most recent call last):
+    refdesign.errors.RefdesignError: fold, conventions: found 'torch', expected a Conventions, such as PAPER or \
+PAPER.replace(arithmetic='torch')
+    """
+    if not isinstance(found, Conventions):
+        raise RefdesignError(
+            f"{where}, conventions: found {found!r:.80}, expected a Conventions, such as PAPER or "
+            "PAPER.replace(arithmetic='torch')"
+        )
+
+
 PAPER = Conventions()
 """The project's default; where the paper is silent it follows the field."""
 
-RELEASED_KERAS = Conventions(
-    sign_at_zero=-1, sign_rule="keras_round", arithmetic="keras", kernel_origin="center_crop"
-)
+RELEASED_KERAS = Conventions(sign_at_zero=-1, sign_rule="keras_round", arithmetic="keras", kernel_origin="center_crop")
 """The authors' Keras code (BinaryNet)."""
 
 RELEASED_TORCH = Conventions(sign_at_zero=0, arithmetic="released_torch", threshold_scale="gamma")

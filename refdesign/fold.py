@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from refdesign.bits import PackedBits, pack_bool, tail_mask, words_for
 from refdesign.boundary import AttainableDomain, DomainLike, Int64Array, boundaries
 from refdesign.certificate import Certificate
-from refdesign.conventions import Conventions
+from refdesign.conventions import Conventions, check_conventions
 from refdesign.errors import RefdesignError
 from refdesign.ops.dither import first_phase, phases
 from refdesign.ops.padding import as_pair
 from refdesign.ops.pool import pool_bits
-from refdesign.parameters import NO_DITHER, BatchNorm, ThresholdKernel
+from refdesign.parameters import NO_DITHER, BatchNorm, ThresholdKernel, check_parameters
 
 _BLOCK = 1 << 18  # accumulators compared at once, so that the comparison's booleans are packed from cache
 _NEVER = np.iinfo(np.int32).min  # every int32 is at or above it
@@ -53,7 +53,8 @@ def fold(
 
     Raises:
         RefdesignError: g does not divide the channels; accumulators beyond int32, or beyond 2**24 in a float
-            program; arithmetic `"keras"` without the batch norm's k; parameters whose k, c or z overflow.
+            program; arithmetic `"keras"` without the batch norm's k; parameters whose k, c or z overflow; arguments of
+            other types (a kernel is a `ThresholdKernel`, conventions are `Conventions`).
 
     >>> from refdesign.conventions import PAPER
     >>> bn = BatchNorm([1.0, -1.0], [0.0, 0.0], [0.5, 0.5], [1.0, 1.0], 0.0)
@@ -61,6 +62,8 @@ def fold(
     >>> thresholds.threshold.ravel(), thresholds.direction.ravel()
     (array([1, 0], dtype=int32), array([ 1, -1], dtype=int8))
     """
+    check_parameters("fold", batch_norm, kernel)
+    check_conventions("fold", conventions)
     kernel = NO_DITHER if kernel is None else kernel
     attainable = AttainableDomain.of(domain, fan_in=fan_in, channels=batch_norm.channels)
     found = boundaries(batch_norm, kernel, conventions, attainable)
@@ -210,11 +213,14 @@ class Thresholds:
     def rule(self, row: int, column: int, channel: int) -> str:
         """When a channel fires under a phase, in words.
 
+        Raises:
+            RefdesignError: there is no such phase or channel.
+
         >>> from refdesign.conventions import PAPER
         >>> fold(BatchNorm([0.0], [-1.0], [0.5], [1.0], 0.0), None, fan_in=3, conventions=PAPER).rule(0, 0, 0)
         'always -1'
         """
-        where = (row, column, channel)
+        where = self.certificate.place(row, column, channel)
         direction, zero = int(self.direction[where]), ""
         if self.ternary[where]:
             zero = f", 0 at {self.zero_low[where]} <= a <= {self.zero_high[where]}"

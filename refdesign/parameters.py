@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -115,6 +116,21 @@ expected a positive sum
     c: Float32Array | None = None
     affine: RationalAffine | None = None
 
+    if TYPE_CHECKING:  # dataclasses have no way to say that what goes in is converted
+
+        def __init__(
+            self,
+            gamma: ArrayLike,
+            beta: ArrayLike,
+            mean: ArrayLike,
+            variance: ArrayLike,
+            epsilon: float,
+            alpha: ArrayLike | None = None,
+            k: ArrayLike | None = None,
+            c: ArrayLike | None = None,
+            affine: RationalAffine | None = None,
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         gamma = _float32_vector("gamma", self.gamma, None)
         object.__setattr__(self, "gamma", gamma)
@@ -169,6 +185,12 @@ class ThresholdKernel:
     levels: NDArray[np.int64] | None = None
     level_set: tuple[float, ...] | None = None
 
+    if TYPE_CHECKING:  # as in `BatchNorm`
+
+        def __init__(
+            self, values: ArrayLike, levels: ArrayLike | None = None, level_set: Sequence[float] | None = None
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         with np.errstate(over="ignore"):
             values = np.array(self.values, dtype=np.float32)
@@ -217,6 +239,31 @@ class ThresholdKernel:
         if indices.min() < 0 or indices.max() >= len(level_set):
             raise RefdesignError("threshold kernel, levels: an index lies outside the level set")
         return cls(np.asarray(level_set, dtype=np.float64)[indices].astype(np.float32), indices, tuple(level_set))
+
+
+def check_parameters(where: str, batch_norm: object, kernel: object) -> None:
+    """Refuse what is no `BatchNorm`, and what is neither a `ThresholdKernel` nor None, such as bare lists.
+
+    >>> check_parameters("fold", BatchNorm([1.0], [0.0], [0.0], [1.0], 0.0), [[1.0, 2.0]])
+    Traceback (most recent call last):
+    refdesign.errors.RefdesignError: fold, kernel: found a list, expected a ThresholdKernel, as \
+ThresholdKernel([[1.0, 2.0]]), or None
+    """
+    if not isinstance(batch_norm, BatchNorm):
+        raise RefdesignError(f"{where}, batch_norm: found a {type(batch_norm).__name__}, expected a BatchNorm")
+    check_kernel(where, kernel)
+
+
+def check_kernel(where: str, kernel: object) -> None:
+    """Refuse what is neither a `ThresholdKernel` nor None.
+
+    >>> check_kernel("dithered_sign", None)
+    """
+    if kernel is not None and not isinstance(kernel, ThresholdKernel):
+        raise RefdesignError(
+            f"{where}, kernel: found a {type(kernel).__name__}, expected a ThresholdKernel, as "
+            "ThresholdKernel([[1.0, 2.0]]), or None"
+        )
 
 
 NO_DITHER = ThresholdKernel(np.zeros((1, 1, 1), dtype=np.float32))

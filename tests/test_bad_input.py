@@ -33,6 +33,15 @@ def first(**more: Any) -> PixelConv2d:
     return PixelConv2d(**fields)
 
 
+NORM = BatchNorm(ONE, ONE, ONE, ONE, 0.0)
+PLAIN = refdesign.fold(NORM, None, fan_in=3, conventions=refdesign.PAPER)
+
+
+def as_any(value: object) -> Any:
+    """What a caller without a type checker passes."""
+    return value
+
+
 CASES: list[tuple[Callable[[], object], tuple[str, ...]]] = [
     # Values where ±1 is due.
     (lambda: pack([1, -1, 0]), ("found the value 0 at index (2,)", "expected +1 or -1")),
@@ -81,6 +90,31 @@ CASES: list[tuple[Callable[[], object], tuple[str, ...]]] = [
         lambda: refdesign.threshold_map(ThresholdKernel(np.zeros((2, 2, 4), np.float32)), 5, 7, 6, refdesign.PAPER),
         ("found g = 4 slices, expected a divisor of 6 channels",),
     ),
+    # Plain misuse of the functions.
+    (lambda: refdesign.fold(NORM, None, fan_in=3, conventions=as_any("torch")), ("fold, conventions: found 'torch'",)),
+    (
+        lambda: refdesign.fold(NORM, as_any([[1.0, 2.0]]), fan_in=3, conventions=refdesign.PAPER),
+        ("fold, kernel: found a list, expected a ThresholdKernel",),
+    ),
+    (
+        lambda: refdesign.fold(as_any(ONE), None, fan_in=3, conventions=refdesign.PAPER),
+        ("fold, batch_norm: found a ndarray, expected a BatchNorm",),
+    ),
+    (
+        lambda: refdesign.threshold_map(ThresholdKernel([[1]]), 2, 3, 1, as_any("PAPER")),
+        ("threshold_map, conventions: found 'PAPER'",),
+    ),
+    (
+        lambda: refdesign.dithered_sign(ONE[None], as_any([[0.5]]), refdesign.PAPER),
+        ("dithered_sign, kernel: found a list",),
+    ),
+    (
+        lambda: refdesign.dithered_batch_norm(ONE[None], NORM, None, as_any({})),
+        ("dithered_batch_norm, conventions: found {}",),
+    ),
+    (lambda: refdesign.PAPER.replace(aritmetic="torch"), ("unknown field 'aritmetic' (did you mean 'arithmetic'?)",)),
+    (lambda: PLAIN.rule(5, 0, 0), ("found phase (5, 0) and channel 0, expected from 0 to below (1, 1, 3)",)),
+    (lambda: PLAIN.rule(0, 0, -1), ("found phase (0, 0) and channel -1",)),
     # Layers of a network: layer and field.
     (
         lambda: network(first(kernel=ThresholdKernel(np.zeros((2, 2, 2), np.float32)))),

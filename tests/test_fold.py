@@ -296,6 +296,13 @@ def test_refusals() -> None:
         fold(wrong, huge, fan_in=9, conventions=scaled)
 
 
+def test_lists_are_taken_and_kept_as_float32() -> None:
+    """The annotations accept them too: this file is type-checked."""
+    bn, kernel = BatchNorm([1, 2.5], [0, 0], [0.5, 0], [1, 1], 0.0), ThresholdKernel([[0, 1.5]])
+    assert [bn.gamma.dtype, kernel.values.dtype] == [np.float32] * 2
+    assert fold(bn, kernel, fan_in=3, conventions=PAPER).shape == (1, 2, 2)
+
+
 def test_apply_refuses() -> None:
     thresholds = fold(plain(), None, fan_in=3, conventions=PAPER)
     a = np.zeros((2, 3, 5, 1), dtype=np.int32)

@@ -98,7 +98,7 @@ class CommandTable(click.Group):
         **extra: Any,
     ) -> NoReturn:
         """Run one command line and exit; see the module's table of statuses."""
-        arguments = list(sys.argv[1:] if args is None else args)
+        arguments = list(sys.argv[1:] if args is None else args) or ["--help"]
         if _COMPLETION in os.environ:
             super().main(arguments, prog_name="refdesign", complete_var=_COMPLETION, **extra)
         sys.exit(self._status(arguments, **extra))

@@ -61,10 +61,11 @@ def faults(
     root: Path | None,
     as_json: bool,
 ) -> None:
-    """Let bits flip or stick in the accelerators of MODELS, and see what it does to their predictions.
+    """Let bits flip or stick in accelerators, and count what it does to predictions.
 
-    All networks see the same faults. KIND=MODEL counts several networks (seeds of one recipe) as one kind. Intervals
-    (95 %) of means are clustered by fault and by network; those of shares are Wilson's.
+    Each of MODELS runs on an accelerator of its own, and all see the same faults. KIND=MODEL counts several networks
+    (seeds of one recipe) as one kind. Intervals (95 %) of means are clustered by fault and by network; those of shares
+    are Wilson's.
 
     \b
     Examples:

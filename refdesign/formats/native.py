@@ -125,7 +125,7 @@ def from_bytes(data: bytes) -> NetworkData:
 
     >>> from_bytes(b"PK")
     Traceback (most recent call last):
-    refdesign.errors.RefdesignError: found 2 bytes, expected a safetensors file: it is truncated or another format
+    refdesign.errors.RefdesignError: not a safetensors file: found 2 bytes, expected a header of at least 8
     """
     header = _header(data[:8], len(data))
     return _network(_document(data[8 : 8 + header]), data)
@@ -172,12 +172,12 @@ def _read(stream: BinaryIO, size: int) -> NetworkData:
 def _header(start: bytes, size: int) -> int:
     """The length of the header of a safetensors file of this size that begins with these bytes."""
     if size < 8 or len(start) < 8:
-        raise RefdesignError(f"found {size} bytes, expected a safetensors file: it is truncated or another format")
+        raise RefdesignError(f"not a safetensors file: found {size} bytes, expected a header of at least 8")
     length = int.from_bytes(start, "little")
     if length > min(size - 8, _MAX_HEADER):
         raise RefdesignError(
-            f"found a header of {length} bytes in a file of {size}, expected a safetensors file: "
-            "it is truncated or another format"
+            f"not a safetensors file, or a truncated one: found {start[:8]!r} at the start, expected the length of a "
+            f"header that fits into {size} bytes"
         )
     return length
 
@@ -211,10 +211,11 @@ def _network(document: dict[str, Any], data: bytes) -> NetworkData:
     except (safetensors.SafetensorError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise RefdesignError(f"tensors: the file is truncated or damaged: {reason}") from error
-    expected = checksum(document["network"], tensors)
-    if document["checksum"] != expected:
+    found, computed = document["checksum"], checksum(document["network"], tensors)
+    if found != computed:
+        shown = found if isinstance(found, str) and len(found) == len(computed) else reprlib.repr(found)
         raise RefdesignError(
-            f"checksum: found {reprlib.repr(document['checksum'])}, expected {expected}: the file was damaged or edited"
+            f"checksum: the file says {shown}, its contents give {computed}: the file was damaged or edited"
         )
     return decode(document["network"], tensors)
 

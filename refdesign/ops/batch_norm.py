@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from refdesign.conventions import ARITHMETICS, Conventions
+from refdesign.conventions import ARITHMETICS, Conventions, check_conventions
 from refdesign.errors import RefdesignError
 from refdesign.ops.dither import thresholds_over
 from refdesign.ops.exact import Values, check_values, exact_dithered_batch_norm
-from refdesign.parameters import NO_DITHER, BatchNorm, Float32Array, ThresholdKernel
+from refdesign.parameters import NO_DITHER, BatchNorm, Float32Array, ThresholdKernel, check_parameters
 
 FLOAT32_INTEGERS = 2**24
 """Up to here float32 holds every integer."""
@@ -152,6 +152,8 @@ def dithered_batch_norm(
     >>> dithered_batch_norm(np.array([[7]], dtype=np.int32), bn, ThresholdKernel([[0.25]]), PAPER)
     array([[2.25]], dtype=float32)
     """
+    check_parameters("dithered_batch_norm", bn, kernel)
+    check_conventions("dithered_batch_norm", conventions)
     check_batch_norm_input(a, bn, conventions.arithmetic)
     cells = thresholds_over(a.shape, kernel or NO_DITHER, conventions)
     if conventions.arithmetic == "real":

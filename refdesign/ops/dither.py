@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from refdesign.conventions import Conventions
+from refdesign.conventions import Conventions, check_conventions
 from refdesign.errors import RefdesignError
-from refdesign.parameters import Float32Array, ThresholdKernel
+from refdesign.parameters import NO_DITHER, Float32Array, ThresholdKernel, check_kernel
 
 
 def first_phase(extent: int, period: int, origin: str) -> int:
@@ -95,12 +95,12 @@ def phase_thresholds(kernel: ThresholdKernel, channels: int, conventions: Conven
 
 
 def threshold_map(
-    kernel: ThresholdKernel, height: int, width: int, channels: int, conventions: Conventions
+    kernel: ThresholdKernel | None, height: int, width: int, channels: int, conventions: Conventions
 ) -> Float32Array:
     """The threshold over every pixel and channel of a map: T[i mod m, j mod n, slice of c] (SPEC section 1).
 
     Args:
-        kernel: shape (m, n, g).
+        kernel: shape (m, n, g); None is T = 0.
         height, width: the map's pixels, after a pool where there is one.
         channels: C, a multiple of g.
         conventions: `kernel_origin` and `channel_map` count.
@@ -115,6 +115,9 @@ def threshold_map(
     >>> threshold_map(ThresholdKernel([[0.0, 1.0]]), 1, 3, 1, PAPER)[0, :, 0]
     array([0., 1., 0.], dtype=float32)
     """
+    check_kernel("threshold_map", kernel)
+    check_conventions("threshold_map", conventions)
+    kernel = NO_DITHER if kernel is None else kernel
     m, n, _ = kernel.shape
     cells = phase_thresholds(kernel, channels, conventions)
     rows = phases(height, m, conventions.kernel_origin)

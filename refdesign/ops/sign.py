@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from refdesign.conventions import Conventions
+from refdesign.conventions import Conventions, check_conventions
 from refdesign.errors import RefdesignError
 from refdesign.ops.batch_norm import subtract_threshold
 from refdesign.ops.dither import thresholds_over
-from refdesign.parameters import NO_DITHER, Float32Array, ThresholdKernel
+from refdesign.parameters import NO_DITHER, Float32Array, ThresholdKernel, check_kernel
 
 KERAS_ROUND_BOUNDARY = 2.0**-24
 """The released Keras activation, 2*round(clip((z+1)/2, 0, 1)) - 1 in float32, fires exactly above this z."""
@@ -80,6 +80,8 @@ def dithered_sign(
     >>> dithered_sign(np.float32([[[[0.7], [0.7]]]]), ThresholdKernel([[0.5, 1.0]]), PAPER)[0, 0, :, 0]
     array([ 1, -1], dtype=int8)
     """
+    check_kernel("dithered_sign", kernel)
+    check_conventions("dithered_sign", conventions)
     if y.dtype != np.float32:
         raise RefdesignError(f"dithered_sign, y: found {y.dtype}, expected float32")
     cells = thresholds_over(y.shape, kernel or NO_DITHER, conventions)

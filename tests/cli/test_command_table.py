@@ -48,6 +48,12 @@ def test_the_help_lists_every_command_and_the_exit_statuses() -> None:
         assert status in " ".join(text.split())
 
 
+def test_a_bare_call_prints_the_help() -> None:
+    result = call()
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == good("--help")
+
+
 def test_the_help_imports_no_command() -> None:
     code = (
         "import sys\nfrom refdesign.cli import main\nsys.argv = ['refdesign', '--help']\n"
