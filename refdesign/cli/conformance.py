@@ -53,7 +53,7 @@ def conformance(
     listing: bool,
     as_json: bool,
 ) -> None:
-    """Run the conformance suite on an implementation of networks.
+    """Run the whole conformance suite on an implementation.
 
     The implementation is a factory that gets a network and returns a callable of images, or a callable of (network,
     images). Networks of a few layers are drawn at random, case by case; what differs is shrunk to the smallest
@@ -112,7 +112,7 @@ def _run_suite(options: list[str | Path], *, quiet: bool) -> tuple[int, dict[str
         command = [
             sys.executable, "-P", "-m", "pytest", "--config-file", configuration, "--rootdir", scratch, "--noconftest",
             "-p", "_refdesign_pytestplugin", "-p", "no:cacheprovider", "--import-mode", "importlib", "--no-header",
-            "--tb", "short", "--quiet", "--pyargs", SUITE, "--refdesign-report", report, *options,
+            "-rN", "--quiet", "--pyargs", SUITE, "--refdesign-report", report, *options,
         ]  # fmt: skip
         output = subprocess.DEVNULL if quiet else None
         ended = subprocess.run(command, env=environment, stdout=output, check=False).returncode

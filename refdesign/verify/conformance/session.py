@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from refdesign.conventions import PAPER
 from refdesign.network import Layer, describe
 from refdesign.verify.compare import compare
 from refdesign.verify.conformance import replay
@@ -113,12 +114,11 @@ class Session:
 
 def _describe(example: Example) -> list[str]:
     network = example.network
-    choices = [
-        f"{name}={value}" for name, value in network.conventions.to_dict().items()
-        if name not in ("bit_one", "bit_order", "word_order")
-    ]  # fmt: skip
+    usual = PAPER.to_dict()
+    choices = [f"{name}={value}" for name, value in network.conventions.to_dict().items() if value != usual[name]]
     return [
-        f"   the smallest network found: {len(example.images)} images of {network.input_shape}, {', '.join(choices)}",
+        f"   the smallest network found: {len(example.images)} images of {network.input_shape}, "
+        f"{', '.join(choices) or 'the conventions of PAPER'}",
         *(f"      {_layer(layer)}" for layer in network.layers),
     ]
 

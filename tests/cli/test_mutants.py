@@ -1,0 +1,43 @@
+"""`refdesign mutants`: the kill matrix and the page of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from refdesign.verify.conformance.cases import CASES
+from refdesign.verify.mutants.catalogue import catalogue
+from tests.cli.command_line import good, refused
+from tests.shared_data import CHECKOUT
+
+
+def test_the_matrix_says_which_cases_notice_a_mutant(tmp_path: Path) -> None:
+    page = tmp_path / "mutants.md"
+    report = json.loads(
+        good("mutants", "phase-runs-on", "last-batch-lost", "--examples", 2, "--markdown", page, "--json")
+    )
+    phase, batch = report["mutants"]
+    assert report["survivors"] == []
+    assert "dither/phase" in phase["by"]
+    assert list(batch["by"]) == ["batch/many"]
+    text = page.read_text()
+    assert "2 of 2 mutants are noticed" in text
+    assert "| `last-batch-lost` |" in text
+    assert "| batch/many | more images than a batch of 16 holds | 1 | 1 |" in text
+
+
+def test_the_list_holds_every_mutant() -> None:
+    text = good("mutants", "--list")
+    assert all(entry.name in text for entry in catalogue())
+    assert len(json.loads(good("mutants", "--list", "--json"))) == len(catalogue())
+
+
+def test_an_unknown_mutant_is_refused() -> None:
+    assert refused("mutants", "nosuch").startswith("mutant: found 'nosuch', expected one of bits-big-endian, ")
+
+
+def test_the_page_in_the_docs_is_about_this_catalogue_and_has_no_survivor() -> None:
+    text = (CHECKOUT / "docs" / "mutants.md").read_text(encoding="utf-8")
+    assert f"{len(catalogue())} of {len(catalogue())} mutants are noticed" in text
+    assert all(f"| `{entry.name}` | " in text for entry in catalogue())
+    assert all(f"| {case.name} | " in text for case in CASES)
