@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import refdesign.formats.native as native
 from refdesign import run as _run
 from refdesign.errors import RefdesignError
 from refdesign.fold import Thresholds
-from refdesign.formats import native
 from refdesign.network import NetworkData
 
 _PRETRAINED = resources.files("refdesign") / "models" / "pretrained"

@@ -51,9 +51,7 @@ def padded(builder: GraphBuilder, layer: Convolution, x: str, shape: tuple[int, 
     return x
 
 
-def integer_sums(
-    builder: GraphBuilder, layer: Stage, x: str, shape: tuple[int, ...]
-) -> tuple[list[str], float]:
+def integer_sums(builder: GraphBuilder, layer: Stage, x: str, shape: tuple[int, ...]) -> tuple[list[str], float]:
     """The accumulators of every basis, int32 (N, O, H', W'), and how large they can be.
 
     Args:

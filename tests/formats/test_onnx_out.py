@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 
 pytest.importorskip("onnx", reason="the extra 'onnx' is not installed")
@@ -55,7 +55,7 @@ def test_a_trained_network_in_every_form(form: str, inlined: bool) -> None:
     assert_same(runtime(last, x, LEVELS.ORT_ENABLE_ALL), wanted)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=20, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(st.data())
 def test_drawn_networks(data: st.DataObject) -> None:
     """Every convention, padding and kind of layer, with ties planted: whatever is written is right."""

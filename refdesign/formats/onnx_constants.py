@@ -1,0 +1,97 @@
+"""Nodes of an ONNX graph on constants, and on arrays of element numbers that stand for data on the move."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdesign.errors import RefdesignError
+from refdesign.formats.onnx_graph import import_onnx
+
+MOVING = frozenset(
+    {"Concat", "Expand", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Transpose",
+     "Unsqueeze"}
+)  # fmt: skip
+"""Operators that move elements and change none."""
+
+COMPUTING = MOVING | {
+    "Abs", "Add", "And", "Cast", "Ceil", "Clip", "Constant", "ConstantOfShape", "Div", "Equal", "Floor", "Greater",
+    "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pad", "Range",
+    "Reciprocal", "Shape", "Sign", "Sqrt", "Sub", "Where",
+}  # fmt: skip
+"""Operators that are computed where all their inputs are constants."""
+
+LARGEST = 1 << 26
+"""Elements of an array that may come out of a node."""
+
+
+def attributes(node: Any) -> dict[str, Any]:
+    """A node's attributes as Python values.
+
+    >>> attributes(import_onnx().helper.make_node("Concat", ["x"], ["y"], axis=2))
+    {'axis': 2}
+    """
+    return {entry.name: import_onnx().helper.get_attribute_value(entry) for entry in node.attribute}
+
+
+def compute(node: Any, inputs: Sequence[NDArray[Any] | None], opset: int) -> list[NDArray[Any]]:
+    """The outputs of a node of `COMPUTING` on arrays, by the reference evaluator of ONNX, one node at a time.
+
+    Raises:
+        RefdesignError: inputs that do not fit the operator, or an output that is too large.
+
+    >>> node = import_onnx().helper.make_node("Add", ["x", "y"], ["z"])
+    >>> compute(node, [np.float32([1]), np.float32([2])], 18)
+    [array([3.], dtype=float32)]
+    """
+    _check_size(node, inputs)
+    onnx = import_onnx()
+    from onnx.reference import ReferenceEvaluator
+
+    given = {name: array for name, array in zip(node.input, inputs, strict=True) if array is not None}
+    make, number = onnx.helper.make_tensor_value_info, onnx.helper.np_dtype_to_tensor_dtype
+    try:
+        infos = [make(name, number(array.dtype), list(array.shape)) for name, array in given.items()]
+        results = [make(name, onnx.TensorProto.UNDEFINED, None) for name in node.output]
+        graph = onnx.helper.make_graph([node], "node", infos, results)
+        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
+        with np.errstate(all="ignore"):
+            outputs = ReferenceEvaluator(model).run(None, given)
+    except Exception as error:  # whatever the evaluator stumbles over, the node does not fit its inputs
+        reason = " ".join(str(error).split())[:200]
+        raise RefdesignError(f"cannot be computed: {reason or type(error).__name__}") from error
+    return [np.asarray(output) for output in outputs]
+
+
+def _check_size(node: Any, inputs: Sequence[NDArray[Any] | None]) -> None:
+    """Refuse a node whose output would be too large, before it is computed."""
+    arrays = [array for array in inputs if array is not None]
+    kind, size = node.op_type, 0
+    try:
+        if kind in ("ConstantOfShape", "Expand", "Reshape") and arrays:
+            size = math.prod(abs(int(extent)) for extent in np.ravel(arrays[-1]))
+            size *= arrays[0].size if kind == "Expand" else 1
+        elif kind == "Tile" and len(arrays) == 2:
+            size = arrays[0].size * math.prod(max(int(extent), 0) for extent in np.ravel(arrays[1]))
+        elif kind == "Range" and len(arrays) == 3:
+            start, limit, step = (float(np.ravel(array)[0]) for array in arrays)
+            size = int(abs((limit - start) / step)) if step else LARGEST + 1
+        elif kind == "Pad" and len(arrays) > 1:
+            pads = [int(pad) for pad in np.ravel(arrays[1])]
+            size = max((abs(pad) for pad in pads), default=0)
+            extents = [extent + sum(abs(pad) for pad in pads) for extent in arrays[0].shape]
+            size = max(size, math.prod(extents) if len(pads) <= 16 else LARGEST + 1)
+        elif kind == "Gather" and len(arrays) == 2:
+            size = arrays[0].size * arrays[1].size // max(1, min(arrays[0].shape, default=1))
+        elif kind == "Concat":
+            size = sum(array.size for array in arrays)
+        elif kind not in MOVING and len(arrays) > 1:
+            size = math.prod(np.broadcast_shapes(*(array.shape for array in arrays)))
+    except (ValueError, OverflowError, IndexError) as error:
+        raise RefdesignError(f"cannot be computed: {error}") from error
+    if size > LARGEST:
+        raise RefdesignError(f"cannot be computed: {size} elements, expected at most {LARGEST}")

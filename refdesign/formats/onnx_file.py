@@ -1,0 +1,143 @@
+"""ONNX files read without trust: sizes first, external data only from the file's own folder, no code."""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdesign.errors import RefdesignError
+from refdesign.formats.onnx_graph import import_onnx
+
+LARGEST_FILE = 1 << 31
+"""Bytes of a model, and of all its external data together."""
+
+LARGEST_GRAPH = 100_000
+"""Nodes, and initialisers, of a graph."""
+
+NEWEST_OPSET = 26
+"""The newest version of the standard operators that the reader knows."""
+
+_ITEM_BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8}
+"""Bytes of an element, by ONNX's number of its type: float, uint8, int8, int32, int64, bool, float16, double."""
+
+
+def parse(data: bytes) -> Any:
+    """The `ModelProto` in a file's content, its version, domains and size checked.
+
+    Raises:
+        RefdesignError: not an ONNX model, a newer one, or one of a size that no network has.
+
+    >>> parse(b"no model")
+    Traceback (most recent call last):
+    refdesign.errors.RefdesignError: found no ONNX model: truncated or another format
+    """
+    onnx = import_onnx()
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except Exception as error:  # the parser's own exception type differs between versions of protobuf
+        raise RefdesignError("found no ONNX model: truncated or another format") from error
+    if not model.HasField("graph") or not model.graph.node:
+        raise RefdesignError("found no ONNX model: truncated or another format")
+    graph = model.graph
+    if max(len(graph.node), len(graph.initializer)) > LARGEST_GRAPH:
+        raise RefdesignError(f"graph: found {len(graph.node)} nodes, expected at most {LARGEST_GRAPH}")
+    for opset in model.opset_import:
+        if opset.domain in ("", "ai.onnx") and not 7 <= opset.version <= NEWEST_OPSET:
+            raise RefdesignError(
+                f"opset: found {opset.version}, expected 7 to {NEWEST_OPSET}: export with such a version"
+            )
+    return model
+
+
+def read_bytes(path: str | os.PathLike[str], largest: int = LARGEST_FILE) -> bytes:
+    """A regular file's content, if it is not too large.
+
+    Raises:
+        RefdesignError: the file is missing, no regular file, or too large; does not name the file.
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise RefdesignError("found something else than a regular file")
+            if status.st_size > largest:
+                raise RefdesignError(f"found {status.st_size} bytes, expected at most {largest}")
+            return stream.read(largest)
+    except (OSError, ValueError) as error:
+        if isinstance(error, RefdesignError):
+            raise
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise RefdesignError(f"cannot be read: {reason}") from error
+
+
+def tensor(proto: Any, folder: Path | None) -> NDArray[Any]:
+    """A tensor's values, checked against its size before anything is allocated.
+
+    Args:
+        proto: a `TensorProto`.
+        folder: where its external data may lie; None refuses external data.
+
+    Raises:
+        RefdesignError: an unknown type, a wrong size, or external data outside the folder.
+
+    >>> onnx = import_onnx()
+    >>> tensor(onnx.numpy_helper.from_array(np.float32([1, 2]), "x"), None)
+    array([1., 2.], dtype=float32)
+    """
+    where = f"tensor {proto.name!r}"
+    item = _ITEM_BYTES.get(proto.data_type)
+    if item is None:
+        raise RefdesignError(f"{where}: found type {proto.data_type}, expected floats, integers or booleans")
+    shape = tuple(proto.dims)
+    count = math.prod(shape)
+    if min(shape, default=0) < 0 or count * item > LARGEST_FILE:
+        raise RefdesignError(f"{where}: found shape {shape}, expected extents that fit into a file")
+    if proto.data_location == proto.EXTERNAL:
+        dtype = import_onnx().helper.tensor_dtype_to_np_dtype(proto.data_type)
+        raw = _external(proto, folder, where, count * item)
+        return np.frombuffer(raw, dtype=dtype.newbyteorder("<")).astype(dtype).reshape(shape)
+    found = len(proto.raw_data) if proto.HasField("raw_data") else _typed_count(proto) * item
+    if found != count * item:
+        raise RefdesignError(f"{where}: found {found} bytes, expected {count * item} for shape {shape}")
+    try:
+        return np.asarray(import_onnx().numpy_helper.to_array(proto))
+    except (ValueError, TypeError, OverflowError) as error:
+        raise RefdesignError(f"{where}: found values that do not fit its type") from error
+
+
+def _typed_count(proto: Any) -> int:
+    fields = {1: "float_data", 7: "int64_data", 11: "double_data"}
+    return len(getattr(proto, fields.get(proto.data_type, "int32_data")))
+
+
+def _external(proto: Any, folder: Path | None, where: str, size: int) -> bytes:
+    entries = {entry.key: entry.value for entry in proto.external_data}
+    location = entries.get("location", "")
+    if folder is None:
+        raise RefdesignError(f"{where}: found external data, expected the values in the file")
+    root = os.path.realpath(folder)
+    target = os.path.realpath(os.path.join(root, location)) if "\0" not in location else root
+    if not location or os.path.isabs(location) or os.path.commonpath([root, target]) != root or target == root:
+        raise RefdesignError(f"{where}: found external data at {location!r}, expected a file beside the model")
+    try:
+        offset, length = int(entries.get("offset", "0")), int(entries.get("length", size))
+    except ValueError as error:
+        raise RefdesignError(f"{where}: found an external offset or length that is no number") from error
+    if offset < 0 or length != size:
+        raise RefdesignError(f"{where}: found {length} bytes at {offset} of external data, expected {size}")
+    try:
+        with Path(target).open("rb") as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode) or offset + size > status.st_size:
+                raise RefdesignError(f"{where}: found {status.st_size} bytes in {location!r}, expected more")
+            stream.seek(offset)
+            return stream.read(size)
+    except OSError as error:
+        raise RefdesignError(f"{where}: external data {location!r}: {error.strerror or error}") from error
