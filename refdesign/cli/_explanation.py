@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -16,7 +16,7 @@ from refdesign.cli import _common as common
 from refdesign.errors import RefdesignError
 from refdesign.naive.explain import explain
 from refdesign.naive.explanation import Explanation, Step, Tap, Window
-from refdesign.network import Layer, Stage
+from refdesign.network import Convolution, Layer, Stage
 from refdesign.ops.residual import shortcut
 from refdesign.parameters import BatchNorm
 
@@ -25,6 +25,13 @@ MAX_ROWS = 24
 
 _ROW = 32
 """Columns of a window's row beside x, w and their XNOR."""
+
+_FILLED = {
+    "zeros": "zero padding counts for nothing",
+    "ones": "the padding is +1",
+    "minus_ones": "the padding is -1",
+}
+"""The padding modes that read nothing, in words."""
 
 _SIGNS = {1: "+", -1: "-", 0: "0"}
 
@@ -93,12 +100,14 @@ def to_dict(network: Network, why: Explanation) -> dict[str, Any]:
         "kind": why.kind,
         "index": list(why.index),
         "batch_norm": parameters(network, why),
-        "windows": [_window_dict(window, why.binary) for window in why.windows],
+        "windows": [_window_dict(network, window, why) for window in why.windows],
         "accumulator": why.pooled,
         "steps": [{"name": step.name, "formula": step.formula, **_number_dict(step.value)} for step in why.steps],
         "phase": list(why.phase),
         "threshold": why.threshold,
-        "exact_z": [_number_dict(end) for end in why.enclosure],
+        "exact_z": {
+            end: _number_dict(value) for end, value in zip(("lower_bound", "upper_bound"), why.enclosure, strict=True)
+        },
         "margin": _number_dict(why.margin),
         "fold": None
         if fold is None
@@ -115,15 +124,18 @@ def to_dict(network: Network, why: Explanation) -> dict[str, Any]:
     }
 
 
-def _window_dict(window: Window, binary: bool) -> dict[str, Any]:
+def _window_dict(network: Network, window: Window, why: Explanation) -> dict[str, Any]:
+    binary = why.binary
+    padded = _padded(network.layer(why.layer), window, network.shapes[why.layer].input)
     taps = [
         {
             "reads": None if tap.place is None else list(tap.place),
+            "padded": outside,
             "x": list(tap.x),
             "w": list(tap.w),
             **({"xnor": list(tap.agree)} if binary else {}),
         }
-        for tap in window.taps
+        for tap, outside in zip(window.taps, padded, strict=True)
     ]
     counts = {"valid": window.valid, "popcount": window.popcount} if binary else {}
     return {"place": list(window.place), **counts, "accumulator": window.accumulator, "taps": taps}
@@ -147,7 +159,12 @@ def show(console: Console, network: Network, why: Explanation, *, everything: bo
     reads = f"the bits of {escape(network.layers[position - 1].name)}" if position else "the image"
     shown = max(why.windows, key=lambda window: window.accumulator)
     console.print(f"[bold]1  The window[/bold]: {_count(shown)} from {reads}, and as many weights\n")
-    _show_window(console, shown, why.binary, everything)
+    layer = network.layer(why.layer)
+    padded = _padded(layer, shown, network.shapes[why.layer].input)
+    _show_window(console, shown, why.binary, everything, padded)
+    if any(padded) and isinstance(layer, Convolution):
+        instead = _FILLED.get(layer.padding_mode, f"{layer.padding_mode} padding reads the place named")
+        console.print(f"   pad: the tap lies outside the map; {instead}")
     console.print(f"\n[bold]2  The sum[/bold]: {_sum(shown, why.binary)}")
     if len(why.windows) > 1:
         sums = ", ".join(f"{window.accumulator} at {_place(window.place)}" for window in why.windows)
@@ -158,7 +175,10 @@ def show(console: Console, network: Network, why: Explanation, *, everything: bo
     made.show_header = False
     for name, value in parameters(network, why).items():
         made.add_row(f"  {name}", "", value if isinstance(value, str) else f"{value:.9g}")
-    made.add_row("  T", f"the kernel's row {row}, column {column}, slice {piece}", f"{why.threshold:.9g}")
+    dither = f"the dither kernel's row {row}, column {column}, slice {piece}"
+    if getattr(layer, "kernel", None) is None:
+        dither = "this layer has no dither"
+    made.add_row("  T", dither, f"{why.threshold:.9g}")
     for step in why.steps:
         made.add_row(common.cell(f"  {step.name}"), common.cell(step.formula), _value(step))
     console.print(made)
@@ -205,11 +225,27 @@ def _place(place: tuple[int, ...]) -> str:
     return "(" + ", ".join(str(i) for i in place) + ")"
 
 
-def _show_window(console: Console, window: Window, binary: bool, everything: bool) -> None:
-    columns = ("tap", "reads", "from", "x", "w", "xnor" if binary else "x·w", "equal" if binary else "sum")
-    made = common.table(*columns, left=("x", "w", "xnor"))
+def _padded(layer: Layer, window: Window, shape: tuple[int, ...]) -> list[bool]:
+    """Which taps of a window lie outside the layer's input map (H, W, C), whatever is read in their place."""
+    if not isinstance(layer, Convolution):
+        return [False] * len(window.taps)
+    _, rows, columns, _ = layer.weight_shape
+    return [
+        not all(
+            0 <= place * stride - padding + offset * dilation < extent
+            for place, stride, padding, offset, dilation, extent in zip(
+                window.place, layer.stride, layer.padding, offsets, layer.dilation, shape[:2], strict=True
+            )
+        )
+        for offsets in np.ndindex(rows, columns)
+    ]
+
+
+def _show_window(console: Console, window: Window, binary: bool, everything: bool, padded: Sequence[bool]) -> None:
+    columns = ("tap", "reads", "channels", "x", "w", "xnor" if binary else "x·w", "equal" if binary else "sum")
+    made = common.table(*columns, left=("reads", "x", "w", "xnor"))
     chunk = max((size for size in (16, 32, 64) if _ROW + 3 * size <= console.width), default=8) if binary else 4
-    rows = list(_rows(window.taps, chunk, binary))
+    rows = list(_rows(window.taps, chunk, binary, padded))
     shown = rows if everything or len(rows) <= MAX_ROWS + 1 else rows[:MAX_ROWS]
     for row in shown:
         made.add_row(*map(common.cell, row))
@@ -218,17 +254,19 @@ def _show_window(console: Console, window: Window, binary: bool, everything: boo
         console.print(f"… and {len(rows) - len(shown)} more rows (--all prints them, --json too)")
 
 
-def _rows(taps: tuple[Tap, ...], chunk: int, binary: bool) -> Iterator[tuple[str, ...]]:
+def _rows(taps: tuple[Tap, ...], chunk: int, binary: bool, padded: Sequence[bool]) -> Iterator[tuple[str, ...]]:
     for number, tap in enumerate(taps):
         for start in range(0, len(tap.x), chunk):
             part = slice(start, start + chunk)
             x, w = tap.x[part], tap.w[part]
             place = "" if start else str(number)
-            reads = "" if start else ("outside" if tap.place is None else _place(tap.place))
+            mark = " pad" if padded[number] else ""
+            reads = "" if start else ("nothing" if tap.place is None else _place(tap.place)) + mark
+            channels = f"{start}..{start + len(x) - 1}" if len(tap.x) > 1 else "0"
             if binary:
                 agree = tap.agree[part]
                 yield (
-                    place, reads, str(start),
+                    place, reads, channels,
                     "".join(_SIGNS[value] for value in x),
                     "".join(_SIGNS[value] for value in w),
                     "".join(map(str, agree)),
@@ -237,7 +275,7 @@ def _rows(taps: tuple[Tap, ...], chunk: int, binary: bool) -> Iterator[tuple[str
             else:
                 products = [a * b for a, b in zip(x, w, strict=True)]
                 yield (
-                    place, reads, str(start),
+                    place, reads, channels,
                     " ".join(map(str, x)), " ".join(map(str, w)), " ".join(map(str, products)), str(sum(products)),
                 )  # fmt: skip
 

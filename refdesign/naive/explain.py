@@ -212,7 +212,8 @@ def _steps(a: int, constants: ChannelConstants, threshold: float, conventions: C
     y = normalise(a, constants, arithmetic)
     by_gamma = conventions.threshold_scale == "gamma"
     if arithmetic == "real":
-        yield Step("numerator", "gamma*(alpha*a - mean)", one.gamma * (one.alpha * a - one.mean))
+        scaled = "alpha*a" if one.scales else "a"
+        yield Step("numerator", f"gamma*({scaled} - mean)", one.gamma * (one.alpha * a - one.mean))
         yield Step("square", "variance + epsilon", one.square)
         yield Step("y", "numerator/sqrt(square) + beta, rounded to float32 to be shown", y)
         offset = one.gamma * Fraction(threshold) if by_gamma else Fraction(threshold)
@@ -222,7 +223,7 @@ def _steps(a: int, constants: ChannelConstants, threshold: float, conventions: C
         yield Step("z", "y - s*T, exact, rounded to float32 to be shown", z)
         return
     v = float32.multiply(float(one.alpha), float(a)) if one.scales else float(a)
-    yield Step("v", "fl(alpha*a)", v)
+    yield Step("v", "fl(alpha*a)" if one.scales else "a; the batch norm has no alpha (a scale of a)", v)
     if arithmetic == "released_torch":
         centred = float32.subtract(v, float(one.mean))
         yield Step("centred", "fl(v - mean)", centred)

@@ -71,6 +71,31 @@ def test_the_text_says_it_step_by_step(layer: str, where: tuple[int, ...], model
         assert any(line.split() == [name, f"{value:.9g}"] for line in text.splitlines())
 
 
+def test_taps_in_the_padding_are_marked(model: Path, images: Path) -> None:
+    """conv2 of 3 x 3 at a corner of the map: five taps lie outside; one pixel further in, none."""
+    corner = asked(model, images, "conv2", (0, 0, 3))["windows"][0]
+    assert [tap["padded"] for tap in corner["taps"]] == [True] * 4 + [False] * 2 + [True] + [False] * 2
+    assert all(tap["reads"] is not None for tap in corner["taps"])  # mirrored
+    assert not any(
+        tap["padded"] for window in asked(model, images, "conv2", (2, 1, 3))["windows"] for tap in window["taps"]
+    )
+    text = good("explain", model, images, "--layer", "conv3", "--at", "0,0,3")
+    assert text.count(" pad  ") == 5
+    assert "pad: the tap lies outside the map; symmetric padding reads the place named" in text
+
+
+def test_a_layer_without_dither_says_so(model: Path, images: Path) -> None:
+    assert "this layer has no dither" in good("explain", model, images, "--layer", "dense1", "--at", 3)
+    assert "the dither kernel's row 1, column 0" in good("explain", model, images, "--layer", "conv3", "--at", "1,2,3")
+
+
+def test_the_exact_z_lies_between_its_bounds(model: Path, images: Path) -> None:
+    why = asked(model, images, "conv3", (1, 2, 3))
+    low, high = (Fraction(why["exact_z"][end]["exact"]) for end in ("lower_bound", "upper_bound"))
+    assert 0 <= high - low < Fraction(1, 2**60)
+    assert float(low) == pytest.approx(float(why["exact_z"]["lower_bound"]["decimal"]))
+
+
 def test_a_long_window_is_cut_unless_all_is_asked_for(model: Path, images: Path) -> None:
     arguments = ("explain", model, images, "--layer", "dense1", "--at", 3)
     short, long = good(*arguments), good(*arguments, "--all")
