@@ -18,45 +18,15 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks._measure import report, table, with_one_thread
-from refdesign.api import Network
-from refdesign.bits import pack, pack_bool
-from refdesign.network import BinaryConv2d, BinaryDense, PixelConv2d
-from refdesign.parameters import BatchNorm, ThresholdKernel
+from refdesign.bits import pack_bool
 from simulator.arithmetic import Operands
 from simulator.rtl.speed import VerilatedUnit
+from simulator.rtl.synthesis import unit_network
 from simulator.run import Engine, Simulator
 from simulator.schedule import fit
 
 VCD_PIXELS = 16
 """Output pixels of the run that writes a VCD: it is slow, and its file large."""
-
-
-def unit_network(channels: int, extent: int, kernel: tuple[int, ...] = (2, 2, 1), seed: int = 1) -> Network:
-    """A layer of 3x3 taps in a network around it; `kernel` is the shape of its threshold kernel."""
-    rng = np.random.default_rng(seed)
-    norm = BatchNorm(
-        rng.choice([-1.0, 0.5, 1.0], channels).astype(np.float32),
-        rng.normal(0, 0.5, channels).astype(np.float32),
-        rng.normal(0, 8, channels).astype(np.float32),
-        rng.uniform(100, 900, channels).astype(np.float32),
-        1e-5,
-    )
-
-    def weights(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
-        return rng.choice([-1, 1], shape)
-
-    dither = ThresholdKernel(rng.uniform(-0.5, 0.5, kernel).astype(np.float32))
-    return Network(
-        name="unit",
-        input_shape=(extent, extent, 1),
-        layers=(
-            PixelConv2d(name="pixels", weights=pack(weights(channels, 1, 1, 1)), batch_norm=norm),
-            BinaryConv2d(
-                name="unit", weights=pack(weights(channels, 3, 3, channels)), padding=(1, 1), batch_norm=norm, kernel=dither
-            ),
-            BinaryDense(name="dense", weights=pack(weights(2, extent * extent * channels))),
-        ),
-    )
 
 
 def simulate(engine: Engine, operands: Operands) -> None:
@@ -73,7 +43,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
 
-    network = unit_network(128, 16)
+    network = unit_network(128, (2, 2, 1), 16)
     simulator = Simulator(network, fit(network, pe=16, simd=64))
     stage, memory, engine = simulator.stages[1], simulator.memories[1], simulator.engine("unit")
     rng = np.random.default_rng(2)

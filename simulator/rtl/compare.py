@@ -52,7 +52,9 @@ def differences(recording: Recording, tracer: Tracer) -> list[Difference]:
             values = join(expected[name]) if name == "word" else expected[name]
             found += _first(f"{stage.name}, {name}", recording.fields[stage.name][name], values)
     for name, occupancy in tracer.occupancy().items():
-        found += _first(f"FIFO of {name}" if name != "output" else "FIFO of the output", recording.occupancy[name], occupancy)
+        found += _first(
+            f"FIFO of {name}" if name != "output" else "FIFO of the output", recording.occupancy[name], occupancy
+        )
     found.sort(key=lambda difference: difference.cycle or 0)
     words = output_words(simulator.stages[-1], tracer.outputs)
     if recording.words != words:

@@ -160,7 +160,9 @@ def pipeline(name: str, stages: Sequence[StageSchedule], accelerator: Accelerato
         registers=sum(register_bits(stage) for stage in stages) - 1,
         counts=32 * len(depths) - 1,
     )
-    text += "".join(f"    logic valid_{i}, ready_{i};\n    logic [{width - 1}:0] word_{i};\n" for i, width in enumerate(widths))
+    text += "".join(
+        f"    logic valid_{i}, ready_{i};\n    logic [{width - 1}:0] word_{i};\n" for i, width in enumerate(widths)
+    )
     before: StageSchedule | None = None
     for index, stage in enumerate(stages):
         text += _STAGE.format(
@@ -240,7 +242,8 @@ _STAGE = """\
 `endif
     mvtu #({mvtu}) mvtu_{i} (
         .clk(clk), .reset(reset), .in_valid(operand_valid_{i}), .in_ready(operand_ready_{i}), .in_word(operand_{i}),
-        .in_word_valid(operand_word_valid_{i}), .out_valid(valid_{next}), .out_ready(ready_{next}), .out_word(word_{next})
+        .in_word_valid(operand_word_valid_{i}), .out_valid(valid_{next}), .out_ready(ready_{next}),
+        .out_word(word_{next})
 `ifdef TRACE
         , .registers(registers_{i})
 `endif

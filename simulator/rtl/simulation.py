@@ -86,7 +86,11 @@ def bench_source(simulators: Sequence[Simulator]) -> str:
             f"    assign sample_{index} = {{registers_{index}, counts_{index}, out_word_{index}, out_valid_{index}, "
             f"in_ready_{index}}};\n"
         )
-    head = f"module bench (\n    input logic clk {_PUBLIC},\n    input logic reset {_PUBLIC},\n" + ",\n".join(ports) + "\n);\n"
+    head = (
+        f"module bench (\n    input logic clk {_PUBLIC},\n    input logic reset {_PUBLIC},\n"
+        + ",\n".join(ports)
+        + "\n);\n"
+    )
     return "\n".join([*modules, head + "".join(body) + "endmodule\n"])
 
 
@@ -115,7 +119,9 @@ class Bench:
         self.simulator = simulator
         self._defines = {"TRACE": 1, "FAULTS": 1, **({"ADDER_TREE": 1} if adder_tree else {})}
         text = bench_source(self.pipelines)
-        self._folder = tools.cached(simulator, [text, json.dumps(self._defines)], lambda folder: self._build(folder, text))
+        self._folder = tools.cached(
+            simulator, [text, json.dumps(self._defines)], lambda folder: self._build(folder, text)
+        )
 
     def _build(self, folder: Path, text: str) -> None:
         (folder / "bench.sv").write_text(text, encoding="utf-8")
@@ -123,7 +129,9 @@ class Bench:
         defines = [f"-D{name}={value}" for name, value in self._defines.items()]
         what = f"build with {self.simulator}"
         if self.simulator == "icarus":
-            tools.run(["iverilog", "-g2012", *defines, "-I", FOLDER, "-s", "bench", "-o", "sim.vvp", *sources], folder, what)
+            tools.run(
+                ["iverilog", "-g2012", *defines, "-I", FOLDER, "-s", "bench", "-o", "sim.vvp", *sources], folder, what
+            )
             return
         from cocotb_tools import config
 
@@ -182,7 +190,7 @@ class Bench:
         }
         (folder / "work.json").write_text(json.dumps(work), encoding="utf-8")
         path = os.pathsep.join([str(FOLDER.parent.parent), *(part for part in sys.path if part)])
-        command = [sys.executable, "-m", "simulator.rtl.worker", self.simulator, folder / "work.json"]
+        command: list[str | Path] = [sys.executable, "-m", "simulator.rtl.worker", self.simulator, folder / "work.json"]
         tools.run(command, folder, f"run on {self.simulator}", {"PYTHONPATH": path}, timeout)
         _check(results, samples)
         return tuple(
@@ -210,12 +218,13 @@ def record(lines: Sequence[bytes], stages: Sequence[StageSchedule], stimulus: St
         RefdesignError: a bit that is undefined.
     """
     bits = np.frombuffer(b"".join(lines), np.uint8).reshape(len(lines), -1)[:, ::-1]  # the lowest first
+    width = word_widths(stages)[-1]
     known = (bits == ord("0")) | (bits == ord("1"))
+    known[:, 2 : 2 + width] |= bits[:, 1:2] == ord("0")  # a word that is not offered may be anything
     if not known.all():
         cycle, bit = (int(place) for place in np.argwhere(~known)[0])
         raise RefdesignError(f"{source}: cycle {cycle}, bit {bit}: found an undefined value")
-    values = bits - np.uint8(ord("0"))
-    width = word_widths(stages)[-1]
+    values = (bits == ord("1")).astype(np.uint8)
     out_valid, out_word = values[:, 1], values[:, 2 : 2 + width]
     sink = stimulus.stalls.sink
     takes = (out_valid == 1) & sink[np.arange(len(values)) % sink.size]

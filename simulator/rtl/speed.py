@@ -52,11 +52,13 @@ class VerilatedUnit:
         self.stage = stage
         self.waves = waves
         parameters = [f"-G{name}={value}" for name, value in mvtu_parameters(stage).items()]
-        self._folder = tools.cached("speed", [*parameters, str(waves), *FLAGS, COMPILER], lambda at: self._build(at, parameters))
+        self._folder = tools.cached(
+            "speed", [*parameters, str(waves), *FLAGS, COMPILER], lambda at: self._build(at, parameters)
+        )
 
     def _build(self, folder: Path, parameters: list[str]) -> None:
         trace = ["--trace"] if self.waves else []
-        command = [
+        command: list[str | Path] = [
             "verilator", "--cc", "--exe", "--prefix", "Vmvtu", "--top-module", "mvtu", "-o", "bench", "-Wno-fatal",
             *FLAGS, *trace, f"-I{FOLDER}", *parameters, "-Mdir", folder, FOLDER / "speed.cpp", *MODULES,
         ]  # fmt: skip

@@ -13,10 +13,8 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from refdesign.errors import RefdesignError
+from refdesign.errors import RefdesignError, missing_extra
 from simulator.rtl.design import FOLDER
-
-_EXTRA = "pip install 'refdesign[rtl]'"
 
 
 def missing(simulator: str) -> str | None:
@@ -34,7 +32,7 @@ def missing(simulator: str) -> str | None:
         raise RefdesignError(f"simulator: found {simulator!r}, expected one of {', '.join(modules)}")
     for module in modules[simulator]:
         if importlib.util.find_spec(module) is None:
-            return f"{simulator}: the package {module} is not installed: {_EXTRA}"
+            return str(missing_extra("rtl", module))
     for program in programs[simulator]:
         if shutil.which(program) is None:
             return f"{simulator}: found no {program} on the path: install it with the system's package manager"
@@ -87,26 +85,36 @@ def cache_folder() -> Path:
 
 
 def run(
-    command: Sequence[str | Path], folder: Path, what: str, extra: Mapping[str, str] | None = None, timeout: float = 1200
+    command: Sequence[str | Path | int],
+    folder: Path,
+    what: str,
+    extra: Mapping[str, str] | None = None,
+    timeout: float = 1200,
 ) -> str:
     """Run a tool in a folder; its output.
 
     Raises:
         RefdesignError: it cannot be started, or its exit status is not 0; with the end of what it printed.
     """
+    tool = Path(str(command[0])).name
     try:
         done = subprocess.run(
-            [str(part) for part in command], cwd=folder, env=environment(extra), capture_output=True, text=True,
-            check=False, timeout=timeout,
+            [str(part) for part in command],
+            cwd=folder,
+            env=environment(extra),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout,
         )
     except subprocess.TimeoutExpired:
-        raise RefdesignError(f"{what}: {Path(command[0]).name} was not done after {timeout:.0f} s") from None
+        raise RefdesignError(f"{what}: {tool} was not done after {timeout:.0f} s") from None
     except OSError as error:
-        raise RefdesignError(f"{what}: {command[0]}: {error.strerror}") from None
+        raise RefdesignError(f"{what}: {tool}: {error.strerror}") from None
     if done.returncode:
         lines = [line for line in (done.stderr + "\n" + done.stdout).splitlines() if line.strip()]
         told = [line for line in lines if re.search(r"error", line, re.IGNORECASE)][:6] or lines[-6:]
-        raise RefdesignError(f"{what}: {Path(command[0]).name} ended with status {done.returncode}: {' | '.join(told)}")
+        raise RefdesignError(f"{what}: {tool} ended with status {done.returncode}: {' | '.join(told)}")
     return done.stdout
 
 

@@ -42,6 +42,7 @@ def play(pipe: Simulator, stimulus: Stimulus, folder: Path, *, timeout: float = 
     (folder / "playback.sv").write_text(source + playback_source(pipe, stimulus), encoding="utf-8")
     wave = folder / "wave.fst"
     wave.unlink(missing_ok=True)
+    cycles = RESET_CYCLES + stimulus.cycles
     commands = [
         read(["TRACE"], ["playback.sv"]),
         "hierarchy -top playback",
@@ -50,7 +51,7 @@ def play(pipe: Simulator, stimulus: Stimulus, folder: Path, *, timeout: float = 
         "opt -fast",
         # Only public names go into the wave.
         "rename -hide w:* w:clk %d w:reset %d w:sample %d",
-        f"sim -clock clk -reset reset -rstlen {RESET_CYCLES} -zinit -n {RESET_CYCLES + stimulus.cycles} -fst {wave.name}",
+        f"sim -clock clk -reset reset -rstlen {RESET_CYCLES} -n {cycles} -zinit -fst {wave.name}",
     ]
     run(commands, folder, "run on yosys", timeout)
     if not wave.exists():
@@ -93,7 +94,7 @@ def run(commands: Sequence[str], folder: Path, what: str, timeout: float = 3600)
     file = folder / "commands.json"
     file.write_text(json.dumps(list(commands)), encoding="utf-8")
     path = os.pathsep.join([str(FOLDER.parent.parent), *(part for part in sys.path if part)])
-    command = [sys.executable, "-m", "simulator.rtl.yosys_worker", file]
+    command: list[str | Path] = [sys.executable, "-m", "simulator.rtl.yosys_worker", file]
     return tools.run(command, folder, what, {"PYTHONPATH": path}, timeout)
 
 

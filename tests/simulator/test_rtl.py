@@ -5,13 +5,23 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from refdesign.bits import pack_bool
 from refdesign.errors import RefdesignError
+from simulator.arithmetic import Operands
 from simulator.rtl import tools
-from simulator.rtl.design import FOLDER, MODULES
+from simulator.rtl.compare import differences
+from simulator.rtl.design import FOLDER, MODULES, registers
 from simulator.rtl.faults import seeded_faults
-from simulator.rtl.simulation import Bench
+from simulator.rtl.simulation import Bench, Stimulus
+from simulator.rtl.speed import VerilatedUnit
+from simulator.rtl.synthesis import KERNELS, synthesize, unit_network
+from simulator.rtl.yosys import play
+from simulator.run import Simulator
+from simulator.schedule import fit
+from simulator.trace import Tracer
 from simulator.units import TRACE_FIELDS
 from tests.simulator.rtl_bench import Design, running, skip_without
 
@@ -42,8 +52,6 @@ def test_a_seeded_fault_is_caught(quick: Design, fault: str, tmp_path: Path) -> 
 def test_the_recording_has_all_fields_of_the_contract(quick: Design) -> None:
     for simulator in quick.simulators:
         for stage in simulator.stages:
-            from simulator.rtl.design import registers
-
             assert tuple(field.name for field in registers(stage)) == TRACE_FIELDS
 
 
@@ -54,7 +62,7 @@ def test_absent_tools_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
 
 
 def test_a_tool_that_fails_is_reported_in_one_line(tmp_path: Path) -> None:
-    with pytest.raises(RefdesignError, match="^listing: ls ended with status") as caught:
+    with pytest.raises(RefdesignError, match=r"^listing: ls ended with status") as caught:
         tools.run(["ls", tmp_path / "absent"], tmp_path, "listing")
     assert "\n" not in str(caught.value)
 
@@ -84,6 +92,49 @@ def test_the_design_is_clean_to_verilators_linter(macro: list[str]) -> None:
 def faulty() -> Design:
     skip_without("verilator")
     return Design.of(running(FAULTY))
+
+
+def test_registers_equal_on_icarus(tmp_path: Path) -> None:
+    skip_without("icarus")
+    assert Design.of(running(QUICK), "icarus").differences(tmp_path) == [[], []]
+
+
+def test_registers_equal_in_yosys_without_a_compiler(tmp_path: Path) -> None:
+    skip_without("yosys")
+    (pipeline,) = running(QUICK[:1])
+    tracer = Tracer(Simulator(pipeline.network, pipeline.accelerator), pipeline.images, pipeline.stalls)
+    stimulus = Stimulus(pipeline.images, tracer.times.cycles, pipeline.stalls)
+    recording = play(tracer.simulator, stimulus, tmp_path)
+    assert differences(recording, tracer) == []
+    bits = recording.fields[tracer.simulator.stages[0].name]["bits"]
+    bits[-1] = 1 - bits[-1]
+    assert len(differences(recording, tracer)) == 1
+
+
+@pytest.mark.slow
+def test_the_unit_of_the_speed_benchmark_gives_the_simulators_bits(tmp_path: Path) -> None:
+    skip_without("verilator")
+    network = unit_network(12, (2, 3, 2))
+    simulator = Simulator(network, fit(network, pe=3, simd=6))
+    stage, memory, engine = simulator.stages[1], simulator.memories[1], simulator.engine("unit")
+    maps = np.random.default_rng(1).random((2, *stage.input_map, 12)) < 0.5
+    words = Operands.of(stage, maps).gather(slice(None))[:, 0, :, 0].T
+    on_map = np.repeat(np.tile(stage.source >= 0, (2, 1)), stage.input_folds, axis=1)
+    sums = engine.accumulate(pack_bool(maps))
+    for waves in (False, True):
+        timed = VerilatedUnit(stage, waves=waves).run(memory, words.ravel(), on_map.ravel(), tmp_path)
+        assert timed.cycles == 2 * stage.cycles
+        assert np.array_equal(timed.bits.reshape(-1, 12), engine.decide(sums, sums).reshape(-1, 12))
+
+
+@pytest.mark.slow
+def test_synthesis_counts_thresholds_where_they_are() -> None:
+    skip_without("yosys")
+    costs = {rule: synthesize("small", rule) for rule in KERNELS}
+    plain, dithered = costs["Sign"], costs["DeSign 2D 3x3"]
+    assert dithered.threshold_bits == 9 * plain.threshold_bits
+    assert all(cost.luts > 0 and cost.ffs > 0 for cost in costs.values())
+    assert (dithered.luts, dithered.lut_ram, dithered.brams) != (plain.luts, plain.lut_ram, plain.brams)
 
 
 @pytest.mark.slow
