@@ -152,6 +152,20 @@ class IntegerThresholds(NamedTuple):
     zero_low: NDArray[np.int32]
     zero_high: NDArray[np.int32]
 
+    def rule(self, where: tuple[int, int, int]) -> str:
+        """When the bit at a (row, column, channel) fires, in words.
+
+        >>> one = np.ones((1, 1, 1), np.int32)
+        >>> IntegerThresholds(3 * one, -one.astype(np.int8), 0 * one.astype(np.int8), one, 0 * one).rule((0, 0, 0))
+        'a <= 3'
+        """
+        direction, zero = int(self.direction[where]), ""
+        if self.zero_low[where] <= self.zero_high[where]:
+            zero = f", 0 at {self.zero_low[where]} <= a <= {self.zero_high[where]}"
+        if direction == 0:
+            return f"always {self.constant[where]:+d}" + zero
+        return f"a {'>=' if direction > 0 else '<='} {self.threshold[where]}" + zero
+
 
 def boundaries(
     bn: BatchNorm, kernel: ThresholdKernel, conventions: Conventions, domain: AttainableDomain

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from refdesign.boundary import AttainableDomain, Boundaries, Int64Array, boundaries, program_z
+from refdesign.boundary import AttainableDomain, Boundaries, Int64Array, IntegerThresholds, boundaries, program_z
 from refdesign.conventions import Conventions
 from refdesign.errors import RefdesignError
 from refdesign.ops.dither import phase_thresholds
@@ -67,6 +67,7 @@ class Entry:
             stay zero); the domain's ends where the bit never changes.
         agrees: whether the arithmetic that the certificate is compared with gives the same thresholds; None where
             that arithmetic refuses the layer.
+        other: when the bit fires under that arithmetic, in words; empty where it agrees or refuses.
 
     >>> Entry(0, 1, 2, (-3, 3, 2), (Neighbour(-1, -1, -0.5), Neighbour(1, 1, 0.25)), True).neighbours[1].bit
     1
@@ -78,12 +79,13 @@ class Entry:
     domain: tuple[int, int, int]
     neighbours: tuple[Neighbour, ...]
     agrees: bool | None
+    other: str = ""
 
     def to_dict(self) -> dict[str, object]:
         """Plain data for JSON.
 
         >>> sorted(Entry(0, 1, 2, (-3, 3, 2), (), None).to_dict())
-        ['agrees', 'channel', 'column', 'domain', 'neighbours', 'row']
+        ['agrees', 'channel', 'column', 'domain', 'neighbours', 'other', 'row']
         """
         return {
             "row": self.row,
@@ -92,6 +94,7 @@ class Entry:
             "domain": list(self.domain),
             "neighbours": [neighbour.to_dict() for neighbour in self.neighbours],
             "agrees": self.agrees,
+            "other": self.other,
         }
 
 
@@ -136,15 +139,15 @@ class Certificate:
         return m, n, channels
 
     @cached_property
-    def _comparison(self) -> tuple[NDArray[np.bool_] | None, str]:
+    def _comparison(self) -> tuple[NDArray[np.bool_] | None, IntegerThresholds | None, str]:
         other = self.conventions.replace(arithmetic=self.compared_with)
         try:
             found = boundaries(self.batch_norm, self.kernel, other, self.domain)
         except RefdesignError as error:
-            return None, str(error)
+            return None, None, str(error)
         mine = self.boundaries.integers(self.conventions, self.domain)
         theirs = found.integers(other, self.domain)
-        return np.logical_and.reduce([a == b for a, b in zip(mine, theirs, strict=True)]), ""
+        return np.logical_and.reduce([a == b for a, b in zip(mine, theirs, strict=True)]), theirs, ""
 
     @property
     def agrees(self) -> NDArray[np.bool_] | None:
@@ -154,7 +157,7 @@ class Certificate:
     @property
     def refusal(self) -> str:
         """Why the other arithmetic refuses the layer; empty where it does not."""
-        return self._comparison[1]
+        return self._comparison[2]
 
     def place(self, row: int, column: int, channel: int) -> tuple[int, int, int]:
         """A phase and channel as an index into arrays (m, n, C); negative ones do not count from the end.
@@ -183,7 +186,9 @@ class Certificate:
             for place in self._places(where)
         )
         agrees = None if self.agrees is None else bool(self.agrees[where])
-        return Entry(row, column, channel, (low, int(self.domain.high[channel]), step), neighbours, agrees)
+        theirs = self._comparison[1]
+        other = theirs.rule(where) if theirs is not None and agrees is False else ""
+        return Entry(row, column, channel, (low, int(self.domain.high[channel]), step), neighbours, agrees, other)
 
     def entries(self) -> Iterator[Entry]:
         """The entries of all phases and channels, channels fastest."""
@@ -215,7 +220,7 @@ class Certificate:
                     "channel": entry.channel,
                     "domain": f"{low}..{high} by {step}",
                     "a -> z (bit)": shown,
-                    self.compared_with: words[entry.agrees],
+                    self.compared_with: words[entry.agrees] + (f": {entry.other}" if entry.other else ""),
                 }
             )
         return rows

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdesign.bits import PackedBits, pack_bool, tail_mask, words_for
-from refdesign.boundary import AttainableDomain, DomainLike, Int64Array, boundaries
+from refdesign.boundary import AttainableDomain, DomainLike, Int64Array, IntegerThresholds, boundaries
 from refdesign.certificate import Certificate
 from refdesign.conventions import Conventions, check_conventions
 from refdesign.errors import RefdesignError
@@ -221,12 +221,8 @@ class Thresholds:
         'always -1'
         """
         where = self.certificate.place(row, column, channel)
-        direction, zero = int(self.direction[where]), ""
-        if self.ternary[where]:
-            zero = f", 0 at {self.zero_low[where]} <= a <= {self.zero_high[where]}"
-        if direction == 0:
-            return f"always {self.constant[where]:+d}" + zero
-        return f"a {'>=' if direction > 0 else '<='} {self.threshold[where]}" + zero
+        integers = IntegerThresholds(self.threshold, self.direction, self.constant, self.zero_low, self.zero_high)
+        return integers.rule(where)
 
     def _check(self, accumulators: NDArray[np.int32], checked: bool) -> None:
         if not isinstance(accumulators, np.ndarray) or accumulators.dtype != np.int32:

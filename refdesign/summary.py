@@ -76,6 +76,7 @@ def _summarise_layer(network: NetworkData, layer: Layer) -> dict[str, Any]:
         "input": list(shapes.input),
         "accumulator": list(shapes.accumulator),
         "output": list(shapes.output),
+        "window": list(layer.weight_shape[1:3]) if isinstance(layer, Convolution) else None,
         "fan_in": fan_in,
         "domain": _domain(layer),
         "weights": count,

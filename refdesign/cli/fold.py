@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from refdesign.api import Network
@@ -24,7 +26,8 @@ from refdesign.fold import Thresholds
 @click.option(
     "--save",
     type=click.Path(path_type=Path),
-    help="An .npz for the thresholds (LAYER.threshold, .direction, .constant, ...), replaced atomically.",
+    help="An .npz for the thresholds (LAYER.threshold, .direction, .constant, ...), their domains (LAYER.domain_low, "
+    ".domain_high, .domain_step) and the conventions (JSON), replaced atomically.",
 )
 @common.json_option
 def fold(model: str, layer: str | None, channel: int | None, save: Path | None, as_json: bool) -> None:
@@ -33,7 +36,9 @@ def fold(model: str, layer: str | None, channel: int | None, save: Path | None, 
     Batch norm, dither and sign of a layer fold into one integer threshold and one direction per phase of the
     threshold kernel and channel: the bit fires at a >= threshold (direction +1) or a <= threshold (direction -1).
     The certificate names, for each, the two attainable sums across the boundary with their z, and says whether
-    another arithmetic would have given the same threshold.
+    another arithmetic would have given the same threshold: 'as real' counts those that exact arithmetic gives too
+    (for thresholds that are exact already, 'as torch' those that torch's float32 gives). 'can tie' counts those where
+    an attainable sum gives z = 0 exactly while the conventions say sign(0) = 0: the bit is then 0, neither +1 nor -1.
 
     \b
     Examples:
@@ -54,7 +59,8 @@ def fold(model: str, layer: str | None, channel: int | None, save: Path | None, 
     if save is not None:
         with files.archive(save) as writer:
             for name, folded in thresholds.items():
-                writer.append({f"{name}.{field}": getattr(folded, field) for field in _FIELDS})
+                writer.append({f"{name}.{field}": array for field, array in _saved(folded).items()})
+            writer.append({"conventions": np.array([json.dumps(network.conventions.to_dict())])})
     if as_json:
         layers = {name: _as_dict(folded, channel) for name, folded in thresholds.items()}
         common.print_json({"network": network.name, "saved": save, "layers": layers})
@@ -69,6 +75,17 @@ def fold(model: str, layer: str | None, channel: int | None, save: Path | None, 
 
 
 _FIELDS = ("threshold", "direction", "constant", "zero_low", "zero_high")
+
+
+def _saved(folded: Thresholds) -> dict[str, NDArray[Any]]:
+    """What an archive has of a layer: the thresholds (m, n, C), and the sums (C,) that they were folded for."""
+    domain = folded.certificate.domain
+    return {
+        **{field: getattr(folded, field) for field in _FIELDS},
+        "domain_low": domain.low,
+        "domain_high": domain.high,
+        "domain_step": np.array([domain.step]),
+    }
 
 
 def _thresholds(network: Network, layer: str | None) -> dict[str, Thresholds]:
@@ -129,17 +146,19 @@ def _print_summary(console: Console, thresholds: dict[str, Thresholds]) -> None:
     console.print("\n--layer NAME shows a layer's certificate, --json everything.")
 
 
-def _agreement(folded: Thresholds) -> str:
+def _agreement(folded: Thresholds, channel: int | None = None) -> str:
     certificate = folded.certificate
     if certificate.agrees is None:
         return f"refused: {certificate.refusal}"
-    return f"{int(certificate.agrees.sum()):,} of {certificate.agrees.size:,}"
+    agrees = certificate.agrees if channel is None else certificate.agrees[:, :, channel]
+    return f"{int(agrees.sum()):,} of {agrees.size:,}"
 
 
 def _print_layer(console: Console, name: str, folded: Thresholds, channel: int | None) -> None:
     other = folded.certificate.compared_with
     arithmetic = folded.certificate.arithmetic
-    console.print(common.cell(f"{name}: arithmetic {arithmetic}; the same under {other}: {_agreement(folded)}"))
+    agreement = _agreement(folded, channel)
+    console.print(common.cell(f"{name}: arithmetic {arithmetic}; thresholds that {other} gives too: {agreement}"))
     console.print()
     made = common.table(
         "phase", "channel", "domain", "fires", "neighbours across the boundary: a -> z (bit)", other,
@@ -154,6 +173,6 @@ def _print_layer(console: Console, name: str, folded: Thresholds, channel: int |
             f"{low}..{high} by {step}",
             folded.rule(entry.row, entry.column, entry.channel),
             ";  ".join(f"{near.accumulator} -> {near.decimal:.9g} ({near.bit:+d})" for near in entry.neighbours),
-            words[entry.agrees],
+            words[entry.agrees] + (f": {entry.other}" if entry.other else ""),
         )
     console.print(made)

@@ -26,7 +26,8 @@ def info(model: str, as_json: bool) -> None:
 
     Counted per image: products of a weight and an activation; word operations, which are XNORs of 64-bit words
     with a popcount each (ANDs with bit planes in a pixel layer). Thresholds are what batch norm and dither fold
-    into: one integer and one direction per phase of the kernel and channel.
+    into: one integer and one direction per phase of the dither and channel. Bytes are those of the packed weights in
+    memory: each pixel of a filter starts a new 64-bit word, so 1 to 64 channels take 8 bytes.
     """
     summary = summarise(common.load_model(model))
     if as_json:
@@ -39,7 +40,12 @@ def info(model: str, as_json: bool) -> None:
     console.print(_shapes(summary))
     console.print()
     console.print(_counts(summary))
-    console.print(f"\nThe largest map of sums takes {summary['total']['largest_accumulator_map_bytes']:,} bytes.\n")
+    total = summary["total"]
+    console.print(
+        f"\nThe {total['weight_bits']:,} bits of the weights take {total['weight_bytes']:,} bytes: where weights are bits, "
+        "each pixel of a filter starts a new 64-bit word."
+    )
+    console.print(f"The largest map of sums takes {total['largest_accumulator_map_bytes']:,} bytes.\n")
     console.print(_pairs("Conventions", summary["conventions"]))
     if summary["metadata"]:
         console.print()
@@ -48,7 +54,7 @@ def info(model: str, as_json: bool) -> None:
 
 def _shapes(summary: dict[str, Any]) -> Any:
     made = common.table(
-        "layer", "kind", "input", "sums", "output", "kernel", "notes", left=("layer", "kind", "kernel", "notes")
+        "layer", "kind", "input", "sums", "output", "dither", "notes", left=("layer", "kind", "dither", "notes")
     )
     for layer in summary["layers"]:
         kernel = layer["kernel"]
@@ -91,15 +97,20 @@ def _range(domain: dict[str, int] | None) -> str:
     return f"{domain['low']}..{domain['high']} by {domain['step']}"
 
 
+_MODES = {"symmetric": "symmetric (mirrored)"}
+
+
 def _notes(layer: dict[str, Any]) -> str:
-    """The geometry where it is not the plainest, in words."""
+    """The geometry in words: of padding, dilation and groups only what is not the plainest."""
     notes = []
     if layer.get("multiplier") is not None:
         notes.append(f"x = {layer['multiplier']}*p{layer['offset']:+d}" if layer["offset"] else "")
-    for key, plain in (("stride", (1, 1)), ("padding", (0, 0)), ("dilation", (1, 1)), ("groups", 1)):
+    if layer["window"]:
+        notes.append(common.shape_text(layer["window"]))
+    for key, plain in (("stride", None), ("padding", (0, 0)), ("dilation", (1, 1)), ("groups", 1)):
         value = layer.get(key, plain)
         if value != plain:
-            mode = f" {layer['padding_mode']}" if key == "padding" else ""
+            mode = f" {_MODES.get(layer['padding_mode'], layer['padding_mode'])}" if key == "padding" else ""
             notes.append(f"{key} {_pair(value)}{mode}")
     if "pool" in layer:
         notes.append(f"max pool {_pair(layer['pool']['size'])}")

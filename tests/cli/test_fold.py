@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 from refdesign import api
+from refdesign.api import Network
+from refdesign.bits import pack
+from refdesign.conventions import PAPER
 from refdesign.models import resnet20
+from refdesign.network import BinaryDense, PixelConv2d
+from refdesign.parameters import BatchNorm
 from tests.cli.command_line import good, refused
 
 
@@ -56,6 +61,35 @@ def test_the_archive_has_the_arrays(model: Path, tmp_path: Path) -> None:
                 expected = getattr(folded, field)
                 assert saved[f"{name}.{field}"].dtype == expected.dtype
                 np.testing.assert_array_equal(saved[f"{name}.{field}"], expected)
+            domain = folded.certificate.domain
+            found = [saved[f"{name}.domain_{part}"].tolist() for part in ("low", "high", "step")]
+            assert found == [domain.low.tolist(), domain.high.tolist(), [domain.step]]
+        assert json.loads(saved["conventions"].item()) == api.load(model).conventions.to_dict()
+
+
+def test_a_threshold_that_differs_is_shown_beside_the_other(tmp_path: Path) -> None:
+    """In channel 1 gamma*a underflows in float32: z is 0 for every sum, and fires; exactly, it fires from 0 on."""
+    path = tmp_path / "near.safetensors"
+    near = PixelConv2d(
+        name="near",
+        weights=pack(np.ones((2, 3, 3, 1), np.int8)),
+        multiplier=2,
+        offset=-255,
+        batch_norm=BatchNorm([1, 2.0**-149], [0, 0], [0, 0], [1, 2.0**40], 0.0),
+    )
+    last = BinaryDense(name="last", weights=pack(np.ones((3, 12), np.int8)))
+    Network(name="n", input_shape=(5, 4, 1), layers=(near, last), conventions=PAPER.replace(arithmetic="torch")).save(
+        path
+    )
+    text = good("fold", path, "--layer", "near")
+    assert "arithmetic torch; thresholds that real gives too: 1 of 2" in text
+    one = good("fold", path, "--layer", "near", "--channel", 1)
+    assert "always +1" in one
+    assert "differs: a >= 1" in one  # sums are odd: 9 times an odd number each
+    assert "thresholds that real gives too: 0 of 1" in one
+    assert "thresholds that real gives too: 1 of 1" in good("fold", path, "--layer", "near", "--channel", 0)
+    entries = json.loads(good("fold", path, "--json"))["layers"]["near"]["certificate"]["entries"]
+    assert [entry["other"] for entry in entries] == ["", "a >= 1"]
 
 
 @pytest.mark.parametrize(

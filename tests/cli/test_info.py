@@ -23,7 +23,8 @@ def test_the_table_has_every_layer_and_convention(model: Path) -> None:
         assert any(line.split() == [name, str(value)] for line in text.splitlines())
     assert "9×7×1" in text
     assert "max pool 2" in text
-    assert "x = 2*p-255" in text
+    assert "x = 2*p-255, 3×3, stride 1, padding 1 symmetric (mirrored)" in text
+    assert "dither" in text.splitlines()[2].split()
 
 
 def test_residual_networks_say_what_they_add(tmp_path: Path) -> None:
