@@ -10,7 +10,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from refdesign.errors import RefdesignError, missing_extra
@@ -139,6 +140,25 @@ def cached(kind: str, inputs: Sequence[str], build: Callable[[Path], None]) -> P
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(target.with_suffix(".lock")):
+        return target if target.is_dir() else _build(kind, target, build)
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Only one process builds the same thing at a time (the lock goes with the process, whatever ends it)."""
+    with lock.open("w") as file:
+        if sys.platform != "win32":
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _build(kind: str, target: Path, build: Callable[[Path], None]) -> Path:
     folder = Path(tempfile.mkdtemp(prefix=f"{kind}-", dir=target.parent))
     try:
         build(folder)

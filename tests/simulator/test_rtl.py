@@ -15,6 +15,7 @@ from simulator.rtl import tools
 from simulator.rtl.compare import differences
 from simulator.rtl.design import FOLDER, MODULES, registers
 from simulator.rtl.faults import seeded_faults
+from simulator.rtl.implementation import RtlImplementation
 from simulator.rtl.simulation import Bench, Stimulus
 from simulator.rtl.speed import VerilatedUnit
 from simulator.rtl.synthesis import KERNELS, synthesize, unit_network
@@ -23,6 +24,7 @@ from simulator.run import Simulator
 from simulator.schedule import fit
 from simulator.trace import Tracer
 from simulator.units import TRACE_FIELDS
+from tests.simulator.pipelines import random_pipeline
 from tests.simulator.rtl_bench import Design, running, skip_without
 
 QUICK = (1, 6)
@@ -156,3 +158,19 @@ def test_registers_equal_in_many_configurations(seeds: tuple[int, ...], tmp_path
     design = Design.of(running(seeds), adder_tree=seeds is MANY[0])
     assert design.differences(tmp_path) == [[] for _ in seeds]
     assert design.differences(tmp_path, stalls=False) == [[] for _ in seeds]
+
+
+@pytest.mark.slow
+def test_the_rtl_is_an_implementation_that_can_be_verified() -> None:
+    skip_without("verilator")
+    pipeline = random_pipeline(1, exact=True, images=3)
+    expected = pipeline.network.run(pipeline.images, outputs="all")
+    implementation = RtlImplementation(pipeline.network, pipeline.accelerator)
+    answer = implementation(pipeline.images)
+    assert "logits" in answer
+    assert len(answer) == len(pipeline.network.layers)
+    for name, values in answer.items():
+        assert np.array_equal(values, expected[name]), name
+    implementation.fault = seeded_faults()["FLIP_IGNORED"]
+    broken = implementation(pipeline.images)
+    assert not all(np.array_equal(values, expected[name]) for name, values in broken.items())
