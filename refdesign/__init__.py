@@ -67,6 +67,11 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    """The names above, and no module that happened to be imported."""
+    return sorted([*__all__, "__version__"])
+
+
 def __getattr__(name: str) -> ModuleType:
     """`refdesign.design`, imported when first asked for: SciPy takes longer to import than all the rest."""
     if name == "design":

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import refdesign.formats.conversion as conversion
 import refdesign.formats.native as native
 from refdesign import run as _run
 from refdesign.errors import RefdesignError
@@ -29,6 +30,18 @@ class Network(NetworkData):
     >>> network.run(images[:2])["logits"].shape
     (2, 10)
     """
+
+    def __repr__(self) -> str:
+        """In one line: the name, the images, the layers, the conventions.
+
+        >>> pretrained("digits-sign")
+        <Network 'digits-sign': images (8, 8, 1), layers conv1, conv2, conv3, conv4, dense1, dense2, arithmetic torch>
+        """
+        layers = ", ".join(layer.name for layer in self.layers)
+        return (
+            f"<Network {self.name!r}: images {tuple(self.input_shape)}, layers {layers}, "
+            f"arithmetic {self.conventions.arithmetic}>"
+        )
 
     def run(
         self,
@@ -101,13 +114,13 @@ class Network(NetworkData):
 
 
 def load(path: str | PathLike[str]) -> Network:
-    """Read a network from a file that `Network.save` wrote.
+    """Read a network from a file that `Network.save` wrote, or from an ONNX file (ending `.onnx`).
 
     Raises:
         RefdesignError: the file is missing, truncated, foreign, of a newer version, or was tampered with; the
             message names the file, and the layer and field where there is one.
     """
-    return Network.from_data(native.read(path))
+    return Network.from_data(conversion.read(path).network)
 
 
 def pretrained_names() -> tuple[str, ...]:

@@ -90,6 +90,14 @@ class AttainableDomain:
         """The accumulators at these places (0 is low), int32; `index` has the channels last."""
         return (self.low + self.step * index).astype(np.int32)
 
+    def text(self) -> str:
+        """The domain over all channels, in short.
+
+        >>> AttainableDomain.of((-3, 3, 2), fan_in=3, channels=2).text()
+        '-3..3 by 2'
+        """
+        return f"{self.low.min()}..{self.high.max()} by {self.step}"
+
     def to_dict(self) -> dict[str, object]:
         """The domain as plain data for JSON.
 

@@ -98,7 +98,7 @@ class Entry:
         }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Certificate:
     """The certificate of a layer's thresholds (SPEC section 4); entries are made when they are asked for.
 
@@ -110,6 +110,8 @@ class Certificate:
     >>> from refdesign.fold import fold
     >>> bn = BatchNorm([1.0], [0.0], [0.5], [4.0], 0.0)
     >>> certificate = fold(bn, None, fan_in=3, conventions=Conventions()).certificate
+    >>> certificate
+    <Certificate (1, 1, 1): arithmetic real, a in -3..3 by 1>
     >>> print(certificate.text())
     arithmetic real, compared with torch: all 1 agree
     phase  channel  domain         a -> z (bit)                     torch
@@ -121,6 +123,10 @@ class Certificate:
     conventions: Conventions
     domain: AttainableDomain
     boundaries: Boundaries
+
+    def __repr__(self) -> str:
+        """In one line; `text()` has the whole table."""
+        return f"<Certificate {self.shape}: arithmetic {self.arithmetic}, a in {self.domain.text()}>"
 
     @property
     def arithmetic(self) -> str:

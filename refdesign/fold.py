@@ -71,7 +71,7 @@ def fold(
     return Thresholds(*found.integers(conventions, attainable), conventions, certificate)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Thresholds:
     """Integer thresholds of one layer; arrays of shape (m, n, C): the kernel's phases and the channels.
 
@@ -92,6 +92,19 @@ class Thresholds:
     zero_high: NDArray[np.int32]
     conventions: Conventions
     certificate: Certificate
+
+    def __repr__(self) -> str:
+        """In one line: the shape, how many of each direction, and for what they hold.
+
+        >>> from refdesign.conventions import PAPER
+        >>> fold(BatchNorm([1.0, 0.0], [0.0, 0.0], [0.5, 0.5], [1.0, 1.0], 0.0), None, fan_in=3, conventions=PAPER)
+        <Thresholds (1, 1, 2): 1 a >= t, 0 a <= t, 1 constant; arithmetic real, a in -3..3 by 1>
+        """
+        counts = [int((self.direction == direction).sum()) for direction in (1, -1, 0)]
+        return (
+            f"<Thresholds {self.shape}: {counts[0]} a >= t, {counts[1]} a <= t, {counts[2]} constant; "
+            f"arithmetic {self.conventions.arithmetic}, a in {self.certificate.domain.text()}>"
+        )
 
     @property
     def shape(self) -> tuple[int, int, int]:

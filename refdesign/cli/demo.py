@@ -156,18 +156,24 @@ def _print_scores(console: Console, shown: list[Shown], labels: NDArray[np.int64
         )
     console.print(made)
     predictions = shown[-1].logits.argmax(axis=1)
-    console.print(f"\n{shown[-1].name} takes {_mistakes(labels, predictions)}", soft_wrap=True)
+    console.print(f"\nMistakes of {shown[-1].name}: {_mistakes(labels, predictions)}", soft_wrap=True)
 
 
 def _mistakes(labels: NDArray[np.int64], predictions: NDArray[np.intp], most: int = 10) -> str:
-    """Which digits are taken for which, the most frequent first."""
+    """Which digits are taken for which, the most frequent first.
+
+    >>> _mistakes(np.array([6, 6, 3, 1]), np.array([8, 8, 5, 1]))
+    'true 6, said 8 (2 times); true 3, said 5'
+    """
     wrong = np.stack([labels, predictions], axis=1)[predictions != labels]
     pairs, counts = np.unique(wrong, axis=0, return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    mistakes = [f"{pairs[i, 0]} for {pairs[i, 1]}" + (f" ({counts[i]} times)" if counts[i] > 1 else "") for i in order]
+    mistakes = [
+        f"true {pairs[i, 0]}, said {pairs[i, 1]}" + (f" ({counts[i]} times)" if counts[i] > 1 else "") for i in order
+    ]
     if not mistakes:
-        return "every digit for what it is"
-    return ", ".join(mistakes[:most]) + (f" and {len(mistakes) - most} more" if len(mistakes) > most else "")
+        return "none"
+    return "; ".join(mistakes[:most]) + (f"; and {len(mistakes) - most} more" if len(mistakes) > most else "")
 
 
 def _print_agreement(

@@ -17,7 +17,7 @@ from refdesign.summary import summarise
 def info(model: str, as_json: bool) -> None:
     """Show a network's layers, shapes, fan-ins, bits and operations.
 
-    MODEL is a network file, or the name of a network that ships with refdesign (digits, digits-2d, digits-sign).
+    MODEL is a network file (.safetensors or .onnx), or the name of a network that ships with refdesign (digits, digits-2d, digits-sign).
 
     \b
     Examples:
@@ -29,7 +29,8 @@ def info(model: str, as_json: bool) -> None:
     into: one integer and one direction per phase of the dither and channel. Bytes are those of the packed weights in
     memory: each pixel of a filter starts a new 64-bit word, so 1 to 64 channels take 8 bytes.
     """
-    summary = summarise(common.load_model(model))
+    network, report = common.load_with_report(model)
+    summary = summarise(network) | report
     if as_json:
         common.print_json(summary)
         return
@@ -42,14 +43,18 @@ def info(model: str, as_json: bool) -> None:
     console.print(_counts(summary))
     total = summary["total"]
     console.print(
-        f"\nThe {total['weight_bits']:,} bits of the weights take {total['weight_bytes']:,} bytes: where weights are bits, "
-        "each pixel of a filter starts a new 64-bit word."
+        f"\nThe {total['weight_bits']:,} bits of the weights take {total['weight_bytes']:,} bytes: where weights are "
+        "bits, each pixel of a filter starts a new 64-bit word."
     )
     console.print(f"The largest map of sums takes {total['largest_accumulator_map_bytes']:,} bytes.\n")
     console.print(_pairs("Conventions", summary["conventions"]))
     if summary["metadata"]:
         console.print()
         console.print(_pairs("Metadata", summary["metadata"]))
+    for title in report:
+        console.print()
+        for line in report[title]:
+            console.print(escape(f"{title}: {line}"))
 
 
 def _shapes(summary: dict[str, Any]) -> Any:
