@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from numba import get_num_threads
+from numba import get_num_threads, set_num_threads
 from numpy.typing import NDArray
 
 from refdesign.bits import PackedBits, pack_bool, tail_mask, unpack, words_for
@@ -26,8 +28,27 @@ _MERGED = 32
 """Up to so many channels, the taps of a window share words."""
 _ITEMS = 4
 """Pieces of work for each thread, where the rows of a batch alone give fewer."""
+_WORTH_THREADS = 1 << 18
+"""Words met by weights, below which threads cost more than they gain."""
 _BATCH_ROW = 8
 """Inputs of a dense layer that stand side by side, as the columns of a map."""
+
+
+@contextmanager
+def threads_for(work: int) -> Iterator[None]:
+    """One thread within the context where there is little to do; otherwise as many as Numba is set to.
+
+    >>> with threads_for(1):
+    ...     get_num_threads()
+    1
+    """
+    before = get_num_threads()
+    if work < _WORTH_THREADS:
+        set_num_threads(1)
+    try:
+        yield
+    finally:
+        set_num_threads(before)
 
 
 class Decision:
@@ -65,7 +86,8 @@ class Decision:
     def apply(self, accumulators: NDArray[np.int32]) -> PackedBits:
         """The bits of accumulators (N, H, W, C) or (N, C), like `Thresholds.apply`."""
         maps = accumulators if accumulators.ndim == 4 else accumulators[:, np.newaxis, np.newaxis]
-        found = kernels.threshold_bits(np.ascontiguousarray(maps), *self.phases(*maps.shape[1:3]), *self.tables)
+        with threads_for(maps.size):
+            found = kernels.threshold_bits(np.ascontiguousarray(maps), *self.phases(*maps.shape[1:3]), *self.tables)
         shape = (*accumulators.shape[:-1], len(self.tail))
         words, nonzero = (array.reshape(shape) if array.shape[:3] == maps.shape[:3] else array for array in found)
         return self.packed(words, nonzero)
@@ -218,6 +240,11 @@ class PackedConv:
             chunk=_chunk(blocks, self.groups, items),
         )
 
+    def _work(self, x: PackedBits | NDArray[np.uint8]) -> int:
+        planes = 8 if self.pixels else 1
+        height, width = self.windows.output
+        return x.shape[0] * planes * height * width * self.weights.size // self.groups
+
     def _run(self, x: PackedBits | NDArray[np.uint8], rows: int) -> Arguments:
         words, mask, ternary = self._words(x)
         plan = self._plan(words, len(words) * rows)
@@ -225,15 +252,17 @@ class PackedConv:
 
     def __call__(self, x: PackedBits | NDArray[np.uint8]) -> NDArray[np.int32]:
         """The accumulators: int32, (N, H', W', O)."""
-        result: NDArray[np.int32] = kernels.accumulators(*self._run(x, self.windows.output[0]))
+        with threads_for(self._work(x)):
+            result: NDArray[np.int32] = kernels.accumulators(*self._run(x, self.windows.output[0]))
         return result
 
     def bits(self, x: PackedBits | NDArray[np.uint8], decision: Decision, pool: MaxPool | None) -> PackedBits:
         """Accumulators, pool and thresholds at once: packed bits, (N, H'', W'', O)."""
         size, stride = ((1, 1), (1, 1)) if pool is None else (pool.size, pool.stride)
         rows, columns = ((self.windows.output[axis] - size[axis]) // stride[axis] + 1 for axis in (0, 1))
-        arguments = self._run(x, rows)
-        found = kernels.layer_bits(*arguments, Pool(*size, *stride), *decision.phases(rows, columns), *decision.tables)
+        pooled = (Pool(*size, *stride), *decision.phases(rows, columns), *decision.tables)
+        with threads_for(self._work(x)):
+            found = kernels.layer_bits(*self._run(x, rows), *pooled)
         return decision.packed(*found)
 
 
@@ -281,16 +310,18 @@ class PackedDense:
 
     def __call__(self, x: PackedBits) -> NDArray[np.int32]:
         """The accumulators of packed inputs (N, I): int32, (N, O)."""
-        result: NDArray[np.int32] = kernels.accumulators(*self._run(x)).reshape(-1, self.outputs)
+        with threads_for(len(x.words) * self.weights.size):
+            result: NDArray[np.int32] = kernels.accumulators(*self._run(x)).reshape(-1, self.outputs)
         return result[: len(x.words)]
 
     def bits(self, x: PackedBits, decision: Decision) -> PackedBits:
         """Accumulators and thresholds at once: packed bits, (N, O)."""
-        arguments = self._run(x)
-        plan = arguments[-1]
-        row, column = decision.phases(1, 1)  # every input is a map of one pixel
-        phase = np.repeat(row, plan.rows), np.repeat(column, plan.columns)
-        found = kernels.layer_bits(*arguments, Pool(1, 1, 1, 1), *phase, *decision.tables)
+        with threads_for(len(x.words) * self.weights.size):
+            arguments = self._run(x)
+            plan = arguments[-1]
+            row, column = decision.phases(1, 1)  # every input is a map of one pixel
+            phase = np.repeat(row, plan.rows), np.repeat(column, plan.columns)
+            found = kernels.layer_bits(*arguments, Pool(1, 1, 1, 1), *phase, *decision.tables)
         words, nonzero = (array.reshape(-1, array.shape[-1])[: len(x.words)] for array in found)
         return decision.packed(words, nonzero)
 
@@ -319,5 +350,6 @@ class IntegerConv:
         stride, dilation, extent = (
             np.array(pair, np.int64) for pair in (self.windows.stride, self.windows.dilation, self.windows.output)
         )
-        result: NDArray[np.int32] = kernels.integer_sums(padded, self.weights, stride, dilation, extent)
+        with threads_for(len(x) * int(np.prod(self.windows.output)) * self.weights.size):
+            result: NDArray[np.int32] = kernels.integer_sums(padded, self.weights, stride, dilation, extent)
         return result
