@@ -34,6 +34,7 @@ COMMANDS: dict[str, str] = {
     "demo": "See a trained network classify handwritten digits on packed bits.",
     "run": "Run a network on images: predictions, and every layer's outputs.",
     "info": "Show a network's layers, shapes, fan-ins, bits and operations.",
+    "convert": "Convert a network between file formats, and say what was recognised.",
     "fold": "Show a network's integer thresholds, with their certificate.",
     "explain": "Explain one output bit, step by step.",
     "verify": "Compare an implementation with the reference, and say which bit is wrong first, and why.",

@@ -19,6 +19,7 @@ from rich.text import Text
 
 from refdesign import api, datasets
 from refdesign.errors import RefdesignError
+from refdesign.formats import conversion
 
 _PIPE_WIDTH = 200
 """Columns of a table that no terminal limits."""
@@ -58,6 +59,17 @@ def load_model(model: str) -> api.Network:
 def _meant(found: str, names: Collection[str]) -> str:
     close = difflib.get_close_matches(found, names, n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def load_with_report(model: str) -> tuple[api.Network, dict[str, list[str]]]:
+    """As `load_model`, and what was `recognised` and `assumed` in a foreign file; nothing for the project's own."""
+    if model in api.pretrained_names() or Path(model).suffix.lower() != ".onnx" or not Path(model).exists():
+        return load_model(model), {}
+    found = conversion.read(model)
+    return api.Network.from_data(found.network), {
+        "recognised": list(found.recognised),
+        "assumed": list(found.assumed),
+    }
 
 
 def console() -> Console:

@@ -17,7 +17,8 @@ from refdesign.summary import summarise
 def info(model: str, as_json: bool) -> None:
     """Show a network's layers, shapes, fan-ins, bits and operations.
 
-    MODEL is a network file (.safetensors or .onnx), or the name of a network that ships with refdesign (digits, digits-2d, digits-sign).
+    MODEL is a network file (.safetensors or .onnx), or the name of a network that ships with refdesign (digits,
+    digits-2d, digits-sign).
 
     \b
     Examples:

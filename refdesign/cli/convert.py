@@ -1,0 +1,85 @@
+"""`refdesign convert`: a network from one file format into another, with a report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from refdesign import api
+from refdesign.cli import _common as common
+from refdesign.conventions import ARITHMETICS
+from refdesign.formats import conversion, firmware
+
+FORMS = ("folded", "float")
+
+
+@click.command()
+@click.argument("source", metavar="IN")
+@click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
+@click.option("--form", type=click.Choice(FORMS), default="folded", show_default=True, help="Of an ONNX file.")
+@click.option("--inline", "inlined", is_flag=True, help="Spell out the functions of an ONNX file.")
+@click.option("--all-outputs", is_flag=True, help="Make every layer's outputs outputs of an ONNX file.")
+@click.option("--arithmetic", type=click.Choice(ARITHMETICS), help="The arithmetic that an ONNX IN is meant under.")
+@click.option(
+    "--word-bits",
+    type=click.Choice([str(bits) for bits in firmware.WORD_BITS]),
+    default="64",
+    show_default=True,
+    help="The width of words in .npz and C headers.",
+)
+@common.json_option
+def convert(
+    source: str,
+    target: Path,
+    form: str,
+    inlined: bool,
+    all_outputs: bool,
+    arithmetic: str | None,
+    word_bits: str,
+    as_json: bool,
+) -> None:
+    """Convert a network between file formats, and say what was recognised.
+
+    IN is a network file (.safetensors, .onnx) or the name of a network that ships with refdesign. OUT's ending says
+    what it becomes: .safetensors (refdesign's own), .onnx, .npz or .h (packed weights and integer thresholds).
+
+    \b
+    Examples:
+      refdesign convert digits digits.onnx
+      refdesign convert exported.onnx net.safetensors
+      refdesign convert net.onnx net.h --word-bits 32
+
+    ONNX files are folded to integer thresholds, which no optimiser can change; --form float writes batch norm and
+    thresholds as float operators where they give the same bits. What an ONNX file IN has that is no part of a binary
+    network is named, node by node, and nothing is guessed.
+    """
+    found = (
+        conversion.Imported(api.pretrained(source), "a network that ships with refdesign")
+        if source in api.pretrained_names()
+        else conversion.read(source, arithmetic=arithmetic)
+    )
+    written = conversion.write(
+        found.network, target, form=form, inlined=inlined, all_outputs=all_outputs, word_bits=int(word_bits)
+    )
+    report: dict[str, Any] = {
+        "in": source, "in_format": found.format, "out": target, "out_format": written,
+        "recognised": list(found.recognised), "assumed": list(found.assumed),
+        "conventions": found.network.conventions.to_dict(),
+    }  # fmt: skip
+    if as_json:
+        common.print_json(report)
+        return
+    click.echo(f"{source} ({found.format}) -> {target} ({written})")
+    print_report(found)
+    rules = ", ".join(f"{name} {value}" for name, value in report["conventions"].items())
+    click.echo(f"conventions: {rules}")
+
+
+def print_report(found: conversion.Imported) -> None:
+    """Print what was recognised and assumed in a foreign file."""
+    for line in found.recognised:
+        click.echo(f"recognised: {line}")
+    for line in found.assumed:
+        click.echo(f"assumed: {line}")
