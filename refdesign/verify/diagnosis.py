@@ -163,7 +163,6 @@ class _Score:
     rank: int
     differing: int
     order: int
-    layer: str
     variant: Variant = field(compare=False)
 
 
@@ -214,9 +213,27 @@ class _Search:
         before = self.network.layers[position - 1].name
         return layer if position == 0 or before in answered else ""
 
-    def _can_help(self, placed: Placed, layer: str) -> bool:
-        """Whether a change can move the first difference, which is in this layer: it must be at work there."""
-        return not layer or not placed.change.by_layer or layer in placed.layers
+    def _can_help(self, placed: Placed, rank: int) -> bool:
+        """Whether a change can move the first difference, which is in the output of this rank.
+
+        Where all before it was answered, the change must be at work in that layer, and at that place in it: sums do
+        not depend on decisions, and decisions go wrong on right sums by themselves.
+        """
+        layer, change = self._layer(rank), placed.change
+        if not layer or change.write is not None or change.pixels is not None:
+            return True
+        part = self.names[rank].rpartition(".")[2]
+        if part == "accumulator" and change.accumulate is None and change.layer is None:
+            return False
+        summed = any(f"{layer}.{sums}" in self.names for sums in ("accumulator", "pooled"))
+        if part == "bits" and summed and change.accumulate is not None:
+            return False
+        return not change.by_layer or layer in placed.layers
+
+    def _differing_in_few(self, rank: int) -> int:
+        """How many values of an output differ from the plain reference in the first images."""
+        name = self.names[rank]
+        return int(differ(self.reference[name][:_FEW], self.sample.outputs[name][:_FEW]).sum())
 
     def _try(self, placed: Sequence[Placed], reach: int) -> Variant | None:
         """The variant if it explains everything; its score is kept if it explains more than the reference does.
@@ -230,8 +247,8 @@ class _Search:
             with np.errstate(all="ignore"):  # what overflows in a wrong computation overflows
                 variant = Variant(self.network, placed, self.prepared)
                 few = variant.run(images[:_FEW], self.names[: reach + 1])
-                rank, _ = self._score(few, len(images[:_FEW]))
-                if rank < reach:
+                rank, differing = self._score(few, len(images[:_FEW]))
+                if rank < reach or (rank == reach and differing >= self._differing_in_few(reach)):
                     return None
                 rank, differing = self._score(variant.run(images, self.names), len(images))
         except NotApplicable:
@@ -239,16 +256,15 @@ class _Search:
         if (rank, differing) == (len(self.names), 0):
             return variant
         if rank > self.base[0] or (rank == self.base[0] and differing < self.base[1]):
-            self.scores.append(_Score(-rank, differing, self.tried, self._layer(rank), variant))
+            self.scores.append(_Score(-rank, differing, self.tried, variant))
         return None
 
     def singles(self) -> list[Variant]:
         """All single changes that explain everything; of one change, the widest."""
         fits: list[Variant] = []
-        layer = self._layer(self.base[0])
         for change in self.catalogue:
             for placed in _places(self.network, change):
-                if not self._can_help(placed, layer):
+                if not self._can_help(placed, self.base[0]):
                     continue
                 if time.monotonic() > self.deadline:
                     self.late = True
@@ -273,7 +289,7 @@ class _Search:
                     return fits
                 if change is better.change and placed.layers & better.layers:
                     continue
-                if not self._can_help(placed, score.layer):
+                if not self._can_help(placed, -score.rank):
                     continue
                 found = self._try((better, placed), -score.rank)
                 if found is not None:
@@ -292,7 +308,7 @@ class _Search:
             for placed in _places(self.network, change):
                 if time.monotonic() > self.deadline:
                     return fits
-                if not self._can_help(placed, score.layer):
+                if not self._can_help(placed, -score.rank):
                     continue
                 variant = self._try((better, placed), -score.rank)
                 if variant is not None:

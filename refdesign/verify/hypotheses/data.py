@@ -69,6 +69,14 @@ def _words_reversed(w: Weights, word: int) -> Weights | None:
     return w.reshape(*w.shape[:-1], depth // word, word)[..., ::-1].reshape(w.shape)
 
 
+def _octets_swapped(w: Weights, word: int) -> Weights | None:
+    """The octets of every word in reverse; only where words are whole."""
+    depth = w.shape[-1]
+    if depth % word:
+        return None
+    return w.reshape(*w.shape[:-1], depth // word, word // 8, 8)[..., ::-1, :].reshape(w.shape)
+
+
 def _words_swapped(w: Weights, word: int) -> Weights | None:
     depth = w.shape[-1]
     if depth % word or depth == word:
@@ -262,6 +270,15 @@ DATA: tuple[Change, ...] = (
             partial(_words_reversed, word=word),
         )
         for word in (8, 16, 32, 64)
+    ),
+    *(
+        _weight(
+            f"weights' octets reversed in {word}-bit words",
+            "byte order",
+            "the lowest octet is taken for the highest",
+            partial(_octets_swapped, word=word),
+        )
+        for word in (16, 32, 64)
     ),
     *(
         _weight(

@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from refdesign.bits import WORD
-from refdesign.network import BinaryConv2d, BinaryDense, Convolution
+from refdesign.bits import WORD, PackedBits, unpack
+from refdesign.network import BinaryConv2d, BinaryDense, CombinedConv2d, Convolution, PixelConv2d
 from refdesign.ops import unpacked
 from refdesign.verify.variant import Change, Place
 
@@ -109,6 +109,39 @@ def _wrapped(a: Integers, place: Place, bits: int) -> Integers | None:
     half = 1 << (bits - 1)
     wrapped = ((a + half) % (2 * half) - half).astype(np.int32)
     return wrapped if (wrapped != a).any() else None
+
+
+def _masked(a: Integers, place: Place, lost: str) -> Integers | None:
+    """Sums that leave out the last tap, the last input channel, or the channels of the last word."""
+    layer = place.layer
+    weights = getattr(layer, "weights", None)
+    if not isinstance(weights, PackedBits) or isinstance(layer, CombinedConv2d):
+        return None
+    w = unpack(weights).astype(np.int8)
+    depth = w.shape[-1]
+    if lost == "tap":
+        if w.ndim != 4 or w.shape[1] * w.shape[2] == 1:
+            return None
+        w[:, -1, -1] = 0
+    elif lost == "channel":
+        w[..., -1] = 0
+    elif depth <= WORD:
+        return None
+    else:
+        w[..., (depth - 1) // WORD * WORD :] = 0
+    if isinstance(layer, BinaryDense):
+        return unpacked.dense(unpack(place.inputs).reshape(len(a), -1), w)
+    if not isinstance(layer, Convolution):
+        return None
+    x = place.inputs
+    if isinstance(layer, PixelConv2d):
+        x = x.astype(np.int64) * layer.multiplier + layer.offset
+    else:
+        x = unpack(x)
+    return unpacked.conv2d(
+        x, w, stride=layer.stride, padding=layer.padding, padding_mode=layer.padding_mode,
+        dilation=layer.dilation, groups=layer.groups,
+    )  # fmt: skip
 
 
 def _transposed(a: Integers, place: Place) -> Integers | None:
