@@ -151,23 +151,27 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    try:
-        costs = [synthesize(size, rule) for size in options.sizes for rule in KERNELS]
-    except RefdesignError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    costs = []
+    if not options.json:
+        heads = ("PE x SIMD, channels", "rule", "LUT", "LUT RAM", "FF", "BRAM", "threshold bits")
+        print("{:22} {:16} {:>7} {:>8} {:>6} {:>6} {:>15}".format(*heads), flush=True)
+    for size in options.sizes:
+        pe, simd, channels = SIZES[size]
+        for rule in KERNELS:
+            try:
+                cost = synthesize(size, rule)
+            except RefdesignError as error:
+                print(f"error: {error}", file=sys.stderr)
+                raise SystemExit(2) from None
+            costs.append(asdict(cost))
+            if not options.json:
+                print(
+                    f"{f'{pe} x {simd}, {channels} to {channels}':22} {rule:16} {cost.luts:7} {cost.lut_ram:8} "
+                    f"{cost.ffs:6} {cost.brams:6.1f} {cost.threshold_bits:15}",
+                    flush=True,
+                )
     if options.json:
-        print(json.dumps([asdict(cost) for cost in costs], indent=2))
-        return
-    print(
-        f"{'PE x SIMD, channels':22} {'rule':16} {'LUT':>7} {'LUT RAM':>8} {'FF':>6} {'BRAM':>6} {'threshold bits':>15}"
-    )
-    for cost in costs:
-        pe, simd, channels = SIZES[cost.size]
-        print(
-            f"{f'{pe} x {simd}, {channels} to {channels}':22} {cost.rule:16} {cost.luts:7} {cost.lut_ram:8} "
-            f"{cost.ffs:6} {cost.brams:6.1f} {cost.threshold_bits:15}"
-        )
+        print(json.dumps(costs, indent=2))
 
 
 if __name__ == "__main__":
