@@ -156,14 +156,17 @@ class Prepared:
             self._sums[key] = (layer, prepared_sums(network, layer))
         return self._sums[key][1]
 
-    def thresholds(self, network: NetworkData, layer: Stage) -> Thresholds:
-        """The layer's thresholds under the network's conventions; weights matter to a first layer only."""
+    def thresholds(self, network: NetworkData, layer: Stage, *, every_integer: bool = False) -> Thresholds:
+        """The layer's thresholds under the network's conventions; weights matter to a first layer only.
+
+        `every_integer`: changed sums can lie between the attainable ones, and must be decided there too.
+        """
         who = id(layer) if layer.takes == "pixels" else id(layer.batch_norm)
         zeros = getattr(layer, "pads_with_zeros", False)
-        key = (who, id(layer.kernel), layer.fan_in, layer.out_channels, zeros, network.conventions)
+        key = (who, id(layer.kernel), layer.fan_in, layer.out_channels, zeros, every_integer, network.conventions)
         if key not in self._folds:
             self._forget(self._folds)
-            ternary = network.conventions.sign_at_zero == 0 and layer.takes == "bits"
+            ternary = every_integer or (network.conventions.sign_at_zero == 0 and layer.takes == "bits")
             self._folds[key] = (layer, fold_layer(network, layer, ternary_input=ternary))
         return self._folds[key][1]
 
@@ -206,8 +209,10 @@ class _VariantPath(PackedPath):
         return [convolve(x) for convolve in self.prepared.sums(self.network, layer)]
 
     def decide(self, layer: Stage, accumulators: Integers) -> PackedBits:
-        thresholds = self.prepared.thresholds(self.network, layer)
-        changes = [change for change in self.changes.get(layer.name, ()) if change.decide is not None]
+        here = self.changes.get(layer.name, ())
+        summed = any(change.accumulate is not None for change in here)
+        thresholds = self.prepared.thresholds(self.network, layer, every_integer=summed)
+        changes = [change for change in here if change.decide is not None]
         if not changes:
             return thresholds.apply(accumulators, checked=False)  # a wrong sum may leave the domain
         decision = self._decision(layer, thresholds, accumulators)

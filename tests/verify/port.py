@@ -98,6 +98,8 @@ class Port:
             a = (a + fan_in) // 2
         if self.has("one match too many") and not isinstance(layer, PixelConv2d):
             a = a + 2
+        if self.has("one product too few") and not isinstance(layer, PixelConv2d):
+            a = a - 1  # odd sums, which the layer itself cannot have
         return a
 
     def pool(self, layer: Stage, a: Array) -> Array:
@@ -166,6 +168,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
     "wraps at 8 bits": ("accumulator wraps at 8 bits",),
     "saturates at 6 bits": ("accumulator saturates at 6 bits",),
     "one match too many": ("accumulator + 2",),
+    "one product too few": ("accumulator - 1",),
     "minimum pool": ("minimum pool",),
     "gamma loses its sign": ("gamma as |gamma|",),
     "variance for deviation": ("variance as standard deviation",),

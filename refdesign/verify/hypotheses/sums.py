@@ -231,6 +231,15 @@ SUMS: tuple[Change, ...] = (
         )
         for bits in range(4, 17)
     ),
+    *(
+        Change(
+            name=f"last {lost} lost",
+            group="off by one",
+            says=f"sums leave out the last {lost}",
+            accumulate=partial(_masked, lost=lost),
+        )
+        for lost in ("tap", "channel", "word")
+    ),
     Change(
         name="maps transposed", group="layout", says="rows and columns of the sums are swapped", accumulate=_transposed
     ),
