@@ -190,6 +190,7 @@ def test_an_interrupt_is_quiet_and_leaves_nothing(workers: int, model: Path, tmp
         [sys.executable, "-m", "refdesign", "run", model, many, "--path", "naive", "--outputs", "all",
          "--workers", str(workers), "--save", folder / "trace.npz"],
         cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores it
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not list(folder.glob(".refdesign.*/*")) and time.monotonic() < deadline:
