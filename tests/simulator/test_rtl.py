@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from simulator.rtl.implementation import RtlImplementation
 from simulator.rtl.simulation import Bench, Stimulus
 from simulator.rtl.speed import VerilatedUnit
 from simulator.rtl.synthesis import KERNELS, synthesize, unit_network
-from simulator.rtl.yosys import play
+from simulator.rtl.yosys import play, run
 from simulator.run import Simulator
 from simulator.schedule import fit
 from simulator.trace import Tracer
@@ -57,10 +58,18 @@ def test_the_recording_has_all_fields_of_the_contract(quick: Design) -> None:
             assert tuple(field.name for field in registers(stage)) == TRACE_FIELDS
 
 
-def test_absent_tools_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("simulator", "program"), [("icarus", "iverilog"), ("verilator", "perl")])
+def test_absent_tools_are_named(simulator: str, program: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("cocotb", reason="without it, it is what is named")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(RefdesignError, match=r"icarus: found no iverilog on the path|cocotb is not installed"):
-        Bench([], "icarus")
+    with pytest.raises(RefdesignError, match=f"{simulator}: found no {program} on the path: install {program}"):
+        Bench([], simulator)
+
+
+def test_absent_packages_are_named_with_their_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RefdesignError, match=r'pyosys is not installed; .* "refdesign\[rtl\]"'):
+        run(["stat"], tmp_path, "a run")
 
 
 def test_a_tool_that_fails_is_reported_in_one_line(tmp_path: Path) -> None:
