@@ -100,6 +100,13 @@ class _Importer:
                 self._node(node)
             except RefdesignError as error:
                 raise RefdesignError(f"node {name!r} ({node.op_type}): {error}") from error
+            except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+                # A node from elsewhere can lack inputs or have attributes of any type; each operator reads its own.
+                reason = " ".join(str(error).split())[:200]
+                raise RefdesignError(
+                    f"node {name!r} ({node.op_type}): found inputs or attributes that the operator does not take "
+                    f"({type(error).__name__}: {reason})"
+                ) from error
 
     def _input(self) -> None:
         given = [value for value in self.graph.input if value.name not in self.tensors]
