@@ -100,6 +100,7 @@ class Change:
         accumulate: changes accumulators before the pool.
         decide: changes the decision in place.
         write: changes an output as it is written down, by name; None leaves it.
+        between: whether its decision sees sums between the attainable ones.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Change:
     accumulate: Callable[[Integers, Place], Integers | None] | None = None
     decide: Callable[[Decision], bool] | None = None
     write: Callable[[str, NDArray[Any]], NDArray[Any] | None] | None = None
+    between: bool = False
 
     @property
     def by_layer(self) -> bool:
@@ -210,7 +212,7 @@ class _VariantPath(PackedPath):
 
     def decide(self, layer: Stage, accumulators: Integers) -> PackedBits:
         here = self.changes.get(layer.name, ())
-        summed = any(change.accumulate is not None for change in here)
+        summed = any(change.accumulate is not None or change.between for change in here)
         thresholds = self.prepared.thresholds(self.network, layer, every_integer=summed)
         changes = [change for change in here if change.decide is not None]
         if not changes:

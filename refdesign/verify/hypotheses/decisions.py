@@ -397,6 +397,7 @@ DECISIONS: tuple[Change, ...] = (
         group=_O,
         says="the pool takes the floor of the mean",
         decide=partial(_other_pool, kind="average"),
+        between=True,
     ),
     Change(
         name="pool takes the first",
