@@ -146,7 +146,7 @@ class Bench:
             ],
             folder, what,
         )  # fmt: skip
-        tools.make(folder, "Vtop.mk", "-O1", slow="-O0", what=what)  # compiling is what takes the time here
+        tools.make(folder, "Vtop.mk", "-O0", slow="-O0", what=what)  # compiling is what takes the time here
 
     def run(
         self, stimuli: Sequence[Stimulus], folder: Path, *, fault: int = 0, timeout: float = 600
