@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _INK = "#1b1b1f"
 _ACCENT = "#a63d1e"
 
+_DPI = 150
+
 _ACROSS = 16
 """Channels in a line; four lines at most."""
 
@@ -40,7 +42,7 @@ def _figure(width: float, height: float) -> Figure:
     """A figure without the global state of pyplot."""
     from matplotlib.figure import Figure
 
-    return Figure((width, height), dpi=150, facecolor="white")
+    return Figure((width, height), dpi=_DPI, facecolor="white")
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -71,14 +73,14 @@ def photograph(rows: Sequence[tuple[str, Sequence[Dithered]]], path: Path) -> No
     figure = _figure(3.3 * columns, 3.75 * len(rows) + 0.6)
     grid = figure.subplots(
         len(rows), columns, squeeze=False,
-        gridspec_kw={"left": 0.03, "right": 0.995, "top": 0.885, "bottom": 0.005, "wspace": 0.03, "hspace": 0.1},
+        gridspec_kw={"left": 0.04, "right": 0.995, "top": 0.885, "bottom": 0.005, "wspace": 0.03, "hspace": 0.1},
     )  # fmt: skip
     figure.suptitle(
         "What one bit per pixel keeps: one threshold (Sign) against a periodic one (DeSign)",
-        x=0.03, y=0.985, ha="left", fontsize=13, color=_INK, weight="bold",
+        x=0.04, y=0.985, ha="left", fontsize=13, color=_INK, weight="bold",
     )  # fmt: skip
     figure.text(
-        0.03, 0.945,
+        0.04, 0.945,
         "Likeness: correlation of the bits with the real values, both blurred as by the eye. "
         "Thresholds: k-means quantiser of the real values, folded to integers.",
         ha="left", va="center", fontsize=9, color=_INK,
@@ -92,11 +94,11 @@ def photograph(rows: Sequence[tuple[str, Sequence[Dithered]]], path: Path) -> No
         for axes, dithered in zip(axes_row[1:], maps, strict=True):
             slices = dithered.bits.shape[2]
             _image(axes, dithered.bits.mean(axis=2), -1, 1)
-            several = f", mean of {slices} channels" if slices > 1 else ""
+            several = f", mean of {slices} one-bit channels" if slices > 1 else ""
             thresholds = ", ".join(str(value) for value in dithered.thresholds)
             axes.set_title(
-                f"{dithered.name}{several}: likeness {dithered.likeness:.3f}\nfires from {thresholds}",
-                fontsize=8.5, color=_INK, loc="left",
+                f"{dithered.name}{several}\nlikeness {dithered.likeness:.3f}, fires from {thresholds}",
+                fontsize=8, color=_INK, loc="left",
             )  # fmt: skip
     _save(figure, path)
 
@@ -117,10 +119,16 @@ def feature_maps(
     channels = min(bits.shape[2] for _, bits, _ in rows)
     across = min(channels, _ACROSS)
     lines = min(channels // across, _ACROSS // 4)
-    figure = _figure(1.0 + 0.6 * (across + 5), (0.65 * lines + 0.4) * len(rows) + 0.7)
+    figure = _figure(1.0 + 0.6 * (across + 5), (0.65 * lines + 0.45) * len(rows) + 0.9)
     figure.suptitle(
         f"One handwritten digit: {across * lines} channels of the first layer's bits, in three networks",
         x=0.02, y=0.985, ha="left", fontsize=13, color=_INK, weight="bold",
+    )  # fmt: skip
+    figure.text(
+        0.02, 0.952,
+        "A kernel of g slices T[row, column, slice] thresholds channel c by its slice c mod g: each line of maps "
+        "stands beside the slice that its channels use.",
+        ha="left", va="center", fontsize=9, color=_INK,
     )  # fmt: skip
     outer = figure.add_gridspec(
         len(rows),
@@ -128,7 +136,7 @@ def feature_maps(
         width_ratios=(3, 2.4, across),
         left=0.02,
         right=0.99,
-        top=0.92,
+        top=0.91,
         bottom=0.02,
         hspace=0.16,
         wspace=0.06,
@@ -138,30 +146,32 @@ def feature_maps(
         _image(axes, digit, 0, 255)
         axes.set_anchor("NW")
         axes.set_title(name, fontsize=10, color=_INK, loc="left")
-        _kernel(figure.add_subplot(outer[index, 1]), kernel)
+        slices = np.arange(across * lines) % kernel.shape[2]
+        ordered = np.argsort(slices, kind="stable").reshape(lines, across)
+        boxes = outer[index, 1].subgridspec(lines, 1, hspace=0.08)
+        if kernel.shape[2] == 1:
+            _kernel(figure.add_subplot(boxes[0, 0]), kernel[:, :, 0], "all c")
+        else:
+            for line, used in enumerate(slices[ordered]):
+                if np.all(used == used[0]):
+                    _kernel(figure.add_subplot(boxes[line, 0]), kernel[:, :, used[0]], f"slice {used[0]}")
         inner = outer[index, 2].subgridspec(lines, across, wspace=0.08, hspace=0.08)
-        for channel in range(across * lines):
-            _image(figure.add_subplot(inner[channel // across, channel % across]), bits[:, :, channel], -1, 1)
+        for (line, place), channel in np.ndenumerate(ordered):
+            _image(figure.add_subplot(inner[line, place]), bits[:, :, channel], -1, 1)
     _save(figure, path)
 
 
-def _kernel(axes: Axes, kernel: NDArray[np.float32]) -> None:
-    """A threshold kernel as numbers, its slices beside each other."""
-    m, n, g = kernel.shape
-    axes.axis("off")
-    if not kernel.any():
-        axes.text(0.5, 0.5, "T = 0", ha="center", va="center", fontsize=9, color=_ACCENT)
-        return
-    axes.set_title("thresholds T", fontsize=8, color=_ACCENT, loc="left")
-    across = 1 if g == 1 else 2
-    for q in range(g):
-        left, top = q % across, q // across
-        down = -(-g // across)
-        for i in range(m):
-            for j in range(n):
-                axes.text(
-                    (left + (j + 0.5) / n * 0.88) / across,
-                    1 - (top + (i + 0.5) / m * 0.8) / down,
-                    f"{kernel[i, j, q]:.2f}",
-                    ha="center", va="center", fontsize=9 if g == 1 else 6.5, color=_ACCENT,
-                )  # fmt: skip
+def _kernel(axes: Axes, values: NDArray[np.float32], title: str) -> None:
+    """A slice of a threshold kernel as a boxed grid of numbers, named on its left."""
+    axes.imshow(np.ones_like(values), cmap="gray", vmin=0, vmax=1, aspect="equal")
+    axes.set_anchor("NE")
+    rows, columns = values.shape
+    axes.set_xticks(np.arange(columns - 1) + 0.5, [])
+    axes.set_yticks(np.arange(rows - 1) + 0.5, [])
+    axes.tick_params(length=0)
+    axes.grid(color=_ACCENT, linewidth=0.6)
+    for spine in axes.spines.values():
+        spine.set_color(_ACCENT)
+    axes.set_ylabel(title, fontsize=8, color=_ACCENT, rotation=0, ha="right", va="center")
+    for (i, j), value in np.ndenumerate(values):
+        axes.text(j, i, f"{value:.2f}" if value else "0", ha="center", va="center", fontsize=6.5, color=_ACCENT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -225,7 +226,7 @@ def _draw(shown: list[Shown], image: NDArray[np.uint8], out: Path) -> list[Path]
     rows = []
     for name, weights in (
         ("x = 2·grey - 255", photograph.PLAIN),
-        ("a binary 3×3 convolution of x", photograph.AUTHORS),
+        (f"binary 3×3 convolution of x\nweights {_signs(photograph.AUTHORS)}", photograph.AUTHORS),
     ):
         maps = [
             photograph.dither(pixels, weights, entry.activation, _levels(kernel))
@@ -240,6 +241,15 @@ def _draw(shown: list[Shown], image: NDArray[np.uint8], out: Path) -> list[Path]
         maps_of.append((entry.activation, bits, kernel))
     pictures.feature_maps(image[:, :, 0], maps_of, out / "feature-maps.png")
     return [out / "photograph.png", out / "feature-maps.png"]
+
+
+def _signs(weights: Sequence[Sequence[int]]) -> str:
+    """Binary weights, row by row.
+
+    >>> _signs([[1, -1], [-1, 1]])
+    '+− / −+'
+    """
+    return " / ".join("".join("+" if weight > 0 else "−" for weight in row) for row in weights)
 
 
 def _kernel(network: api.Network) -> NDArray[np.float32]:

@@ -23,6 +23,7 @@ from refdesign.design.total_variation import (
     check_shape,
 )
 from refdesign.errors import RefdesignError
+from refdesign.parameters import ThresholdKernel
 
 NAMED_WEIGHTS = ("all", "authors", "ones")
 SCALES = ("half-wave", *design_library.LEVEL_SETS, "none")
@@ -102,7 +103,9 @@ def design(
 
     The objective is the expected total variation of the binarised output (the method's own), or the information
     that a bit adds to its neighbours' bits. Shifts of a kernel, and reflections and transposes that tie, are one
-    class, shown by its smallest member.
+    class, shown by its smallest member; MEMBERS counts its kernels, CLOSED UNDER says which of these operations map
+    the class onto itself. The bound for any height holds for every kernel of so many columns, however many rows
+    it has: where the optimum reaches it, taller kernels gain nothing.
     """
     wanted = _shape(shape)
     for path in save:
@@ -129,6 +132,7 @@ def design(
     table = design_library.objective_table(joint, level_set, **options)
     classes = _ranked(table, wanted, level_set, top) or best.classes[:top]
     kernel = kernel_files.scaled_kernel(best.kernel_levels, level_set, scale, slices, complement)
+    flat = kernel_files.scaled_kernel(best.kernel_levels, level_set, scale, None, False)
     for path in save:
         kernel_files.write(path, kernel, best, joint, {"source": source, "k": k, **options})
     written = list(save)
@@ -136,12 +140,23 @@ def design(
         from refdesign.cli import _design_pictures as pictures
 
         written += pictures.all_plots(
-            plots, table, wanted, level_set, best, objective, _one_convolution(weights_name, k, seed)
+            plots,
+            table,
+            wanted,
+            level_set,
+            best,
+            objective,
+            _one_convolution(weights_name, k, seed),
+            flat.values[:, :, 0],
         )
     if as_json:
         common.print_json(_plain(source, joint, best, classes, level_set, options, written))
         return
-    _print(source, joint, best, classes, wanted, objective, written)
+    _print(source, joint, best, classes, wanted, objective)
+    if save:
+        _print_kernel(kernel, scale)
+    for path in written:
+        common.console().print(f"wrote {path}", markup=False)
 
 
 def _shape(text: str) -> tuple[int, int]:
@@ -272,7 +287,6 @@ def _print(
     classes: tuple[design_library.KernelClass, ...],
     shape: tuple[int, int],
     objective: str,
-    written: list[Path],
 ) -> None:
     console = common.console()
     counted = "closed form" if joint.observations is None else f"{joint.observations:,} triples of neighbours"
@@ -283,8 +297,8 @@ def _print(
         f"{best.candidates:,} kernels"
     )
     narrow = min(shape)
-    extent = "columns" if shape[1] == narrow else "rows"
-    console.print(f"            no kernel of {narrow} {extent}, however long, exceeds {best.bound:.6f}")
+    extent, along = ("columns", "tall") if shape[1] == narrow else ("rows", "long")
+    console.print(f"            no kernel of {narrow} {extent}, however {along}, exceeds {best.bound:.6f}")
     if len(best.classes) > 1 or not best.complete:
         more = "" if best.complete else "at least "
         console.print(f"            {more}{len(best.classes)} classes tie within {best.resolution:.1e}")
@@ -294,11 +308,23 @@ def _print(
         rows = " / ".join(" ".join(f"{level:g}" for level in row) for row in entry.kernel_levels)
         listed.add_row(str(rank), f"{entry.score:.6f}", str(entry.members), rows, ", ".join(entry.symmetries))
     console.print(listed)
+    console.print("members: kernels in the class; closed under: the operations that map it onto itself (see --help)")
     console.print()
     for line in _drawings(classes, float(check_levels(None, joint)[-1])):
         console.print(line, markup=False)
-    for path in written:
-        console.print(f"wrote {path}", markup=False)
+
+
+def _print_kernel(kernel: ThresholdKernel, scale: str) -> None:
+    """What the files hold: not the levels but what they are re-scaled to."""
+    what = {
+        "half-wave": "its levels re-scaled to the boundaries of the half-wave Gaussian's quantiser",
+        "none": "its levels as they are",
+    }.get(scale, f"its levels re-scaled to the released set {scale}")
+    console = common.console()
+    console.print(f"The files hold the kernel with {what} (--scale {scale}):", markup=False)
+    for q in range(kernel.shape[2]):
+        rows = " / ".join(" ".join(f"{value:.6g}" for value in row) for row in kernel.values[:, :, q].tolist())
+        console.print(f"   {rows}" + (f"   (slice {q})" if kernel.shape[2] > 1 else ""), markup=False)
 
 
 def _drawings(classes: tuple[design_library.KernelClass, ...], largest: float) -> list[str]:

@@ -12,6 +12,7 @@ from refdesign.design import (
     LEVEL_SETS,
     half_wave_levels,
     image_joint_distribution,
+    objective_table,
     optimum,
     random_joint_distribution,
     read_mat,
@@ -83,7 +84,9 @@ def test_larger_shapes_show_the_optimum_and_its_ties() -> None:
 def test_kernels_are_written(tmp_path: Path) -> None:
     names = [tmp_path / f"kernel{suffix}" for suffix in (".mat", ".json", ".npz")]
     save = [part for name in names for part in ("--save", name)]
-    good("design", "random", "--weights", "ones", "--slices", "3", "--scale", "A", *save)
+    text = good("design", "random", "--weights", "ones", "--slices", "3", "--scale", "A", *save)
+    assert "re-scaled to the released set A (--scale A)" in text
+    assert "0.631006 0.967138 / 0.967138 1.33519   (slice 0)" in text
     a = LEVEL_SETS["A"]
     expected = [[[a[1], a[2], a[3]], [a[2], a[3], a[4]]], [[a[2], a[3], a[4]], [a[3], a[4], a[5]]]]
     assert read_mat(names[0]).tolist() == expected
@@ -107,6 +110,20 @@ def test_kernels_are_written(tmp_path: Path) -> None:
 def test_scales_and_complement(tmp_path: Path, options: list[str], values: list[list[object]]) -> None:
     good("design", "random", "--weights", "ones", *options, "--save", tmp_path / "k.mat")
     assert read_mat(tmp_path / "k.mat").squeeze().tolist() == values
+
+
+def test_the_kernels_beside_the_best() -> None:
+    """One threshold for all pixels, and the best 2x2, as the library scores them."""
+    pytest.importorskip("matplotlib", reason="needs the extra 'plot'")
+    from refdesign.cli._design_pictures import best_2x2, no_dither
+
+    joint, levels = random_joint_distribution(3), np.array([0.0, 1, 3, 5, 7, 9])
+    table = objective_table(joint, levels)
+    plain, small = no_dither(table, levels), best_2x2(table, levels)
+    assert (plain.rows, round(plain.score, 5)) == ("3 everywhere", 0.21559)
+    assert small is not None
+    assert small.score == optimum(joint, (2, 2)).score
+    assert best_2x2(np.zeros((85, 85, 85)), np.arange(85.0)) is None
 
 
 @pytest.mark.parametrize("shape", ["2x2", "3x4"])
