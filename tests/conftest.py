@@ -18,6 +18,8 @@ hypothesis.settings.register_profile(
     "default", max_examples=25, deadline=None, derandomize="CI" in os.environ, print_blob=True
 )
 hypothesis.settings.register_profile("long", max_examples=300, deadline=None, print_blob=True)
+# As long, and without sparing engines that compile every network anew: hours, for one engine at a time.
+hypothesis.settings.register_profile("exhaustive", parent=hypothesis.settings.get_profile("long"))
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 

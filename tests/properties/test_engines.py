@@ -32,13 +32,14 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 COMPILES_EVERY_SHAPE = ("jax",)
-"""Engines whose every random network takes a second to compile: fewer of them where many are not asked for."""
+"""Engines whose every random network takes a second to compile: few of them, but under the exhaustive profile."""
 
 
 def count(engine: str) -> int:
-    """How many random networks of each kind; 12 kinds together make more than 2,000 in the long profile."""
-    few = engine in COMPILES_EVERY_SHAPE and settings().max_examples < 100
-    return examples(0.25 if few else 0.7)
+    """How many random networks of each kind, of 12; together more than 2,000 in the exhaustive profile."""
+    if engine not in COMPILES_EVERY_SHAPE or settings.get_current_profile_name() == "exhaustive":
+        return examples(0.7)
+    return min(examples(0.25), 30)
 
 
 def assert_agrees(engine: str, network: NetworkData, data: st.DataObject, counterexamples: Path) -> None:
