@@ -24,6 +24,7 @@ PACKAGES: Mapping[str, str] = {
     "numba": "refdesign.frameworks.numba",
     "jax": "refdesign.frameworks.jax",
     "torch": "refdesign.frameworks.torch",
+    "keras": "refdesign.frameworks.keras",
 }
 """The package behind an engine's name; each has a `compile(network)` that gives an `Engine`."""
 
@@ -57,7 +58,7 @@ def compile(network: NetworkData, engine: str) -> Engine:
     >>> from refdesign.api import pretrained
     >>> compile(pretrained("digits"), "abacus")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    refdesign.errors.RefdesignError: engine: found 'abacus', expected one of packed, numba..., torch
+    refdesign.errors.RefdesignError: engine: found 'abacus', expected one of packed, numba..., keras
     """
     if engine == "packed":
         return engine_along(network, PackedPath(network))

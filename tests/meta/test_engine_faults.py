@@ -1,0 +1,105 @@
+"""The properties find every fault that is planted in an engine's code, and none where there is none."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import replace
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from refdesign.network import NetworkData
+from refdesign.run import run
+from refdesign.verify import strategies
+from tests.meta.engine_faults import FOLDED_FAULTS, MODULE_FAULTS, NUMBA, TORCH, Fault, planted
+from tests.properties.test_torch_networks import followed
+
+Case = tuple[NetworkData, NDArray[np.uint8], dict[str, NDArray[Any]]]
+pytest.importorskip("torch", reason="the faults are planted in PyTorch code (extra 'torch')")
+
+
+def cases(networks: st.SearchStrategy[NetworkData]) -> list[Case]:
+    """The same networks each time, with images and the reference's outputs."""
+    found: list[Case] = []
+    # Several short runs: a long one varies what it has drawn, and draws less that is new.
+    for number in range(6):
+
+        @seed(number)
+        @settings(
+            max_examples=40, database=None, phases=[Phase.generate], deadline=None,
+            suppress_health_check=list(HealthCheck),
+        )  # fmt: skip
+        @given(networks, st.data())
+        def collect(network: NetworkData, data: st.DataObject) -> None:
+            images = data.draw(strategies.images((3, *network.input_shape)))
+            found.append((network, images, run(network, images, outputs="all")))
+
+        collect()
+    return found
+
+
+@pytest.fixture(scope="module")
+def any_networks() -> list[Case]:
+    return cases(strategies.networks())
+
+
+@pytest.fixture(scope="module")
+def torch_networks() -> list[Case]:
+    drawn = strategies.networks(conventions=strategies.conventions(arithmetics=("torch", "released_torch")))
+    return cases(drawn.map(lambda net: replace(net, layers=tuple(followed(layer) for layer in net.layers))))
+
+
+def same(found: dict[str, NDArray[Any]], expected: dict[str, NDArray[Any]]) -> bool:
+    return list(found) == list(expected) and all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
+def engine_is_right(package: ModuleType, case: Case) -> bool:
+    network, images, expected = case
+    try:
+        return same(package.compile(network)(images, outputs="all"), expected)
+    except Exception:  # a fault may also leave shapes that do not fit
+        return False
+
+
+def modules_are_right(package: ModuleType, case: Case) -> bool:
+    network, images, expected = case
+    try:
+        module = importlib.import_module(f"{package.__name__}.translate").network_module(network)
+        return same(package.layer_outputs(module, images), expected)
+    except Exception:
+        return False
+
+
+def test_there_are_many_kinds() -> None:
+    assert len({fault.name for fault in FOLDED_FAULTS}) >= 35
+    assert len({(fault.engine, fault.name) for fault in FOLDED_FAULTS}) == len(FOLDED_FAULTS)
+
+
+@pytest.mark.parametrize("engine", [TORCH, NUMBA])
+def test_no_fault_is_found_where_there_is_none(engine: str, any_networks: list[Case]) -> None:
+    pytest.importorskip(engine.rpartition(".")[2])
+    package = importlib.import_module(engine)
+    assert all(engine_is_right(package, case) for case in any_networks[:60])
+
+
+def test_no_fault_is_found_in_the_modules(torch_networks: list[Case]) -> None:
+    package = importlib.import_module(TORCH)
+    assert all(modules_are_right(package, case) for case in torch_networks[:60])
+
+
+@pytest.mark.parametrize("fault", FOLDED_FAULTS, ids=lambda fault: f"{fault.engine.rpartition('.')[2]}: {fault.name}")
+def test_a_fault_in_an_engine_is_found(fault: Fault, any_networks: list[Case]) -> None:
+    pytest.importorskip(fault.engine.rpartition(".")[2])
+    with planted(fault) as package:
+        assert not all(engine_is_right(package, case) for case in any_networks)
+
+
+@pytest.mark.parametrize("fault", MODULE_FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_in_a_float_module_is_found(fault: Fault, torch_networks: list[Case]) -> None:
+    with planted(fault) as package:
+        assert not all(modules_are_right(package, case) for case in torch_networks)
