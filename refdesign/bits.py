@@ -36,7 +36,7 @@ def tail_mask(length: int) -> NDArray[np.uint64]:
 
 @dataclass(frozen=True, eq=False)
 class PackedBits:
-    """Elements of {-1, +1} along the last axis, 64 to a word; bit 1 is +1 (SPEC section 2).
+    """Elements of {-1, +1} along the last axis, 64 to a word; bit 1 is +1 (docs/method.md, section 2).
 
     Element c of the last axis is bit c mod 64 of word c div 64 (little-endian bit order). The bits after
     the last element are 0.
@@ -158,7 +158,7 @@ def _unpack_words(words: NDArray[np.uint64], length: int) -> NDArray[np.uint8]:
 
 
 def xnor_popcount(a: PackedBits, b: PackedBits) -> NDArray[np.int32]:
-    """Dot products over the last axis; the leading axes broadcast (SPEC section 2).
+    """Dot products over the last axis; the leading axes broadcast (docs/method.md, section 2).
 
     With v elements a dot product is v - 2*popcount(a xor b); elements that are zero in either count for
     nothing.

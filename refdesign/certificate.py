@@ -100,7 +100,7 @@ class Entry:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Certificate:
-    """The certificate of a layer's thresholds (SPEC section 4); entries are made when they are asked for.
+    """The certificate of a layer's thresholds (docs/method.md, section 4); entries are made when they are asked for.
 
     Attributes:
         batch_norm, kernel, conventions: what was folded, and under which choices.

@@ -31,7 +31,7 @@ _CHOICES: dict[str, tuple[object, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Conventions:
-    """The choices in which implementations differ (SPEC section 3). The defaults are `PAPER`.
+    """The choices in which implementations differ (docs/method.md, section 3). The defaults are `PAPER`.
 
     Attributes:
         sign_at_zero: the sign of an exact zero: +1, -1, or 0 (ternary ties, `torch.sign`).

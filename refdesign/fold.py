@@ -1,7 +1,7 @@
 """The fold: batch norm and dither as one integer threshold and one direction per phase and channel.
 
 What stands behind an accumulator is monotone in it, and the accumulator is an integer in a known range. So the bit is
-a >= t or a <= t, for every phase of the threshold kernel and every channel (SPEC sections 1 and 4).
+a >= t or a <= t, for every phase of the threshold kernel and every channel (docs/method.md, sections 1 and 4).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def fold(
     conventions: Conventions,
     domain: DomainLike | None = None,
 ) -> Thresholds:
-    """Fold batch norm and dither into integer thresholds (SPEC section 4).
+    """Fold batch norm and dither into integer thresholds (docs/method.md, section 4).
 
     The fold asks the named arithmetic over the whole domain of attainable accumulators, so under a float program it
     is that program, bit for bit, and under `"real"` it is exact.
@@ -152,7 +152,7 @@ class Thresholds:
         """The bits of hardware that thresholds before a max pool: the same as `apply` behind the pool.
 
         Each accumulator is compared under the phase of its window, (row // rows, column // columns), and the bits
-        are pooled by OR where the direction is +1, by AND where it is -1 (SPEC section 1).
+        are pooled by OR where the direction is +1, by AND where it is -1 (docs/method.md, section 1).
 
         Args:
             accumulators: int32, shape (N, H, W, C), before the pool.

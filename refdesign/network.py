@@ -1,7 +1,7 @@
 """Networks as data: layers are frozen dataclasses, a network is a tuple of them with its conventions.
 
 A layer is everything from its input to its bits: convolution or dense product, optional max pool, batch norm,
-dither, optional shortcut and hardtanh, sign. The stages stand in that order (SPEC section 1).
+dither, optional shortcut and hardtanh, sign. The stages stand in that order (docs/method.md, section 1).
 
 Two streams run from layer to layer: the *bits*, and, in residual networks, the *real* value whose sign they
 are. What a layer takes and leaves is a property of its class; `Network` checks that it fits.
@@ -23,7 +23,7 @@ from refdesign.errors import RefdesignError
 from refdesign.parameters import BatchNorm, ThresholdKernel
 
 PADDING_MODES = ("zeros", "ones", "minus_ones", "symmetric", "reflect", "edge", "circular")
-"""How positions outside the map are filled (SPEC section 2)."""
+"""How positions outside the map are filled (docs/method.md, section 2)."""
 
 Pair = tuple[int, int]
 Domain = tuple[NDArray[np.int64], NDArray[np.int64], int]
@@ -152,7 +152,7 @@ class BinaryConv2d(Convolution):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PixelConv2d(Convolution):
-    """The first layer on 8-bit pixels: x = multiplier*p + offset, a = sum x*w exactly (SPEC section 2).
+    """The first layer on 8-bit pixels: x = multiplier*p + offset, a = sum x*w exactly (docs/method.md, section 2).
 
     Attributes:
         weights: `PackedBits` for weights of ±1, or int32 of shape (O, kernel rows, kernel columns, I/groups)
@@ -364,7 +364,7 @@ class NetworkData:
 
     @property
     def output_names(self) -> tuple[str, ...]:
-        """Every output that `run` can give, in order of execution (SPEC section 7)."""
+        """Every output that `run` can give, in order of execution (docs/method.md, section 7)."""
         names: list[str] = []
         for layer in self.layers:
             names += layer_outputs(self, layer)

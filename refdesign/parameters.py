@@ -167,7 +167,7 @@ expected a positive sum
 
 @dataclass(frozen=True, eq=False)
 class ThresholdKernel:
-    """A periodic threshold (SPEC section 1): T[i mod m, j mod n, slice of channel c].
+    """A periodic threshold (docs/method.md, section 1): T[i mod m, j mod n, slice of channel c].
 
     Attributes:
         values: float32, shape (m, n, g); (m, n) is taken as g = 1. g = 1 is DeSign 2D, g > 1 DeSign 3D.

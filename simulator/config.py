@@ -18,7 +18,7 @@ from refdesign.errors import RefdesignError
 FORMAT = "refdesign accelerator"
 VERSION = 1
 POOLS = ("accumulators", "bits")
-"""Where a max pool stands: on accumulators before the threshold, or on bits behind it (SPEC section 1)."""
+"""Where a max pool stands: on accumulators before the threshold, or on bits behind it (docs/method.md, section 1)."""
 OVERFLOWS = ("error", "wrap", "saturate")
 """What a value does that its width cannot hold."""
 

@@ -33,7 +33,7 @@ class Plane:
 
 
 def pixel_planes(multiplier: int, offset: int) -> tuple[Plane, ...]:
-    """The planes that make x = multiplier*p + offset of an 8-bit pixel p (SPEC section 2).
+    """The planes that make x = multiplier*p + offset of an 8-bit pixel p (docs/method.md, section 2).
 
     2p - 255 is the sum of its bits as +-1, weighted; in general bits count 0 or 1 and a constant plane adds the offset.
 

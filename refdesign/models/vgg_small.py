@@ -29,7 +29,7 @@ def vgg_small(
     grid whose step is its alpha, and it reads 2p - 255 of the pixels p. Where a given alpha is negative before a
     pool, it and the channel's weights are negated, which changes no value. The dither stands after the batch norms
     of the binary convolutions (the paper's code has no VGG with dither; its ResNet has none in the first layer
-    either), scaled by gamma (ReCU, `models_cifar/vgg.py`; SPEC section 6).
+    either), scaled by gamma (ReCU, `models_cifar/vgg.py`; docs/method.md, section 6).
 
     Args:
         input_shape: (H, W, C) of the uint8 images.

@@ -1,4 +1,4 @@
-"""Which input pixels a window of a convolution or a pool sees, one index at a time (SPEC section 2)."""
+"""Which input pixels a window of a convolution or a pool sees, one index at a time (docs/method.md, section 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From an accumulator to its sign, one number at a time: batch norm, dither, sign (SPEC sections 1 and 3)."""
+"""From an accumulator to its sign, a number at a time: batch norm, dither, sign (docs/method.md, sections 1 and 3)."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ChannelConstants:
 
 
 def channel_constants(batch_norm: BatchNorm, channel: int, arithmetic: str, where: str) -> ChannelConstants:
-    """The exact constants of one channel, with k and c of the named float program (SPEC section 3, table).
+    """The exact constants of one channel, with k and c of the named float program (docs/method.md, section 3, table).
 
     Args:
         batch_norm: the parameters of all channels.

@@ -1,7 +1,7 @@
 """Batch norm and dither in a named arithmetic: exact (`"real"`) or a framework's float program, bit for bit.
 
-The float programs are those of SPEC section 3. All start from v = fl(alpha*a) and end in z = fl(y - fl(s*T)), with
-fl rounding to float32.
+The float programs are those of docs/method.md, section 3. All start from v = fl(alpha*a) and end in
+z = fl(y - fl(s*T)), with fl rounding to float32.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def scale_and_shift(bn: BatchNorm, arithmetic: str) -> tuple[Float32Array, Float
 
 
 def batch_norm(v: Values, bn: BatchNorm, arithmetic: str) -> Float32Array:
-    """y = gamma*(alpha*v - mean)/sqrt(variance + epsilon) + beta in the named arithmetic (SPEC section 3).
+    """y = gamma*(alpha*v - mean)/sqrt(variance + epsilon) + beta in the named arithmetic (docs/method.md, section 3).
 
     Args:
         v: int32 accumulators or float32 reals, shape (..., C), channels last. `bn.alpha` is applied to them here.
@@ -132,7 +132,7 @@ def batch_norm(v: Values, bn: BatchNorm, arithmetic: str) -> Float32Array:
 def dithered_batch_norm(
     a: Values, bn: BatchNorm, kernel: ThresholdKernel | None, conventions: Conventions
 ) -> Float32Array:
-    """z = y - s*T, batch norm and dither in the conventions' arithmetic (SPEC sections 1 and 3).
+    """z = y - s*T, batch norm and dither in the conventions' arithmetic (docs/method.md, sections 1 and 3).
 
     Args:
         a: int32 accumulators or float32 reals, shape (N, H, W, C), or (N, C), which counts as a map of one pixel.

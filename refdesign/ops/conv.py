@@ -26,7 +26,7 @@ def binary_conv2d(
     dilation: int | Pair = 1,
     groups: int = 1,
 ) -> NDArray[np.int32]:
-    """The accumulators of a binary convolution, by XNOR and popcount (SPEC section 2).
+    """The accumulators of a binary convolution, by XNOR and popcount (docs/method.md, section 2).
 
     With v valid positions in a window a = v - 2*popcount(x xor w), under the mask of the valid positions.
 

@@ -11,7 +11,7 @@ from refdesign.ops.products import count_differences
 
 
 def binary_dense(x: PackedBits, w: PackedBits) -> NDArray[np.int32]:
-    """The accumulators of a dense layer: a[n, o] = sum over i of x[n, i]*w[o, i] (SPEC section 2).
+    """The accumulators of a dense layer: a[n, o] = sum over i of x[n, i]*w[o, i] (docs/method.md, section 2).
 
     Args:
         x: packed inputs, shape (N, I); elements may be 0 (`PackedBits.nonzero`).

@@ -35,7 +35,7 @@ def first_phase(extent: int, period: int, origin: str) -> int:
 
 
 def phases(extent: int, period: int, origin: str) -> NDArray[np.intp]:
-    """The kernel's row (or column) over each row (or column) of a map (SPEC section 3, `kernel_origin`).
+    """The kernel's row (or column) over each row (or column) of a map (docs/method.md, section 3, `kernel_origin`).
 
     Args:
         extent, period, origin: as in `first_phase`.
@@ -50,7 +50,7 @@ def phases(extent: int, period: int, origin: str) -> NDArray[np.intp]:
 
 
 def slices(channels: int, g: int, channel_map: str) -> NDArray[np.intp]:
-    """The kernel's slice that each channel uses (SPEC section 3, `channel_map`).
+    """The kernel's slice that each channel uses (docs/method.md, section 3, `channel_map`).
 
     Args:
         channels: C, a multiple of g.
@@ -97,7 +97,7 @@ def phase_thresholds(kernel: ThresholdKernel, channels: int, conventions: Conven
 def threshold_map(
     kernel: ThresholdKernel | None, height: int, width: int, channels: int, conventions: Conventions
 ) -> Float32Array:
-    """The threshold over every pixel and channel of a map: T[i mod m, j mod n, slice of c] (SPEC section 1).
+    """The threshold over every pixel and channel of a map: T[i mod m, j mod n, slice of c] (docs/method.md, section 1).
 
     Args:
         kernel: shape (m, n, g); None is T = 0.

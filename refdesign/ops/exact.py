@@ -1,4 +1,4 @@
-"""Exact (`"real"`) arithmetic on float32 parameters: decisions without a tolerance (SPEC section 3).
+"""Exact (`"real"`) arithmetic on float32 parameters: decisions without a tolerance (docs/method.md, section 3).
 
 Every float32 is an integer times 2**-149, so z*sqrt(V) = P + Q*sqrt(V) with
 

@@ -1,4 +1,4 @@
-"""Where a convolution's windows lie, and what stands outside the map (SPEC section 2)."""
+"""Where a convolution's windows lie, and what stands outside the map (docs/method.md, section 2)."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def pixel_conv2d(
     dilation: int | Pair = 1,
     groups: int = 1,
 ) -> NDArray[np.int32]:
-    """The accumulators of a convolution of x = multiplier*p + offset, exact in integers (SPEC section 2).
+    """The accumulators of a convolution of x = multiplier*p + offset, exact in integers (docs/method.md, section 2).
 
     Packed weights meet the pixels bit plane by bit plane. With s_k = ±1 for bit k of a pixel
     2*p = 255 + sum over k of 2**k * s_k, and sum(s_k*w) = v - 2*popcount(plane k xor w) over the v positions of a

@@ -18,7 +18,7 @@ Pair = tuple[int, int]
 def max_pool2d(a: NDArray[Number], size: int | Pair, stride: int | Pair | None = None) -> NDArray[Number]:
     """The maximum over each window, without padding; what does not fill a window is cut off.
 
-    It stands between the accumulator and the batch norm (SPEC section 1).
+    It stands between the accumulator and the batch norm (docs/method.md, section 1).
 
     Args:
         a: numbers, (N, H, W, C).
@@ -54,7 +54,7 @@ def pool_bits(bits: PackedBits, direction: NDArray[np.int8], size: int | Pair) -
     """The pool of hardware that thresholds before it pools: OR where the direction is +1, AND where it is -1.
 
     A maximum over accumulators commutes with a threshold that fires upwards and becomes a minimum over bits
-    with one that fires downwards (SPEC section 1). It holds when all pixels of a window are thresholded with
+    with one that fires downwards (docs/method.md, section 1). It holds when all pixels of a window are thresholded with
     the phase of (row // rows of the window, column // columns of the window). Where the direction is 0 the
     channel is constant and either does. Elements that are 0 (ties) lie between -1 and +1.
 

@@ -16,7 +16,7 @@ KERAS_ROUND_BOUNDARY = 2.0**-24
 
 
 def sign(z: Float32Array, conventions: Conventions) -> NDArray[np.int8]:
-    """The sign of z (SPEC section 3).
+    """The sign of z (docs/method.md, section 3).
 
     Args:
         z: float32, any shape. Both zeros are zero.
@@ -59,7 +59,7 @@ def two_valued(fires: NDArray[np.bool_]) -> NDArray[np.int8]:
 def dithered_sign(
     y: Float32Array, kernel: ThresholdKernel | None, conventions: Conventions, gamma: ArrayLike | None = None
 ) -> NDArray[np.int8]:
-    """The dithered sign of y: the sign of fl(y - fl(s*T)) by the named rule (SPEC sections 1 and 3).
+    """The dithered sign of y: the sign of fl(y - fl(s*T)) by the named rule (docs/method.md, sections 1 and 3).
 
     This starts from a float32 y in every arithmetic. From accumulators under `"real"` arithmetic use
     `refdesign.ops.exact.exact_sign`, which decides without rounding y.

@@ -43,7 +43,7 @@ def conv2d(
         x: integers, shape (N, H, W, C).
         w: integers, shape (O, kernel rows, kernel columns, C/groups).
         stride, padding, dilation: (rows, columns).
-        padding_mode: SPEC section 2; "zeros", "ones" and "minus_ones" fill with 0, +1 and -1.
+        padding_mode: docs/method.md, section 2; "zeros", "ones" and "minus_ones" fill with 0, +1 and -1.
         groups: independent groups of input and output channels.
 
     Returns:

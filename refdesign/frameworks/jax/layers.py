@@ -75,7 +75,7 @@ def straight_through_sign(z: jax.Array, estimator: str = "clipped", conventions:
     Args:
         z: floating point, any shape.
         estimator: one of `ESTIMATORS`; the gradient that arrives is multiplied by its value at z.
-        conventions: `sign_at_zero` and `sign_rule` decide ties (SPEC section 3).
+        conventions: `sign_at_zero` and `sign_rule` decide ties (docs/method.md, section 3).
 
     Returns:
         The dtype and shape of `z`, holding +1 and -1 (and 0 at exact zeros under `sign_at_zero=0`).
@@ -102,7 +102,7 @@ def design(
     gamma: jax.Array | None = None,
     estimator: str = "clipped",
 ) -> jax.Array:
-    """DeSign: b = sign(y - s*T[i mod m, j mod n, c mod g]), the estimator taken at z = y - s*T (SPEC section 1).
+    """DeSign: b = sign(y - s*T[i mod m, j mod n, c mod g]), estimated at z = y - s*T (docs/method.md, section 1).
 
     Args:
         y: (N, H, W, C), or (N, C), which counts as a map of one pixel; the batch norm's output.

@@ -30,7 +30,7 @@ def straight_through_sign(z: Tensor, estimator: str, conventions: Conventions) -
     Args:
         z: floating point.
         estimator: one of `ESTIMATORS`.
-        conventions: `sign_at_zero` and `sign_rule` decide ties (SPEC section 3).
+        conventions: `sign_at_zero` and `sign_rule` decide ties (docs/method.md, section 3).
 
     Raises:
         RefdesignError: an unknown estimator.
@@ -54,7 +54,7 @@ def _two_valued(fires: Tensor, like: Tensor) -> Tensor:
 
 @keras.saving.register_keras_serializable(package="refdesign")
 class DeSign(keras.layers.Layer):  # type: ignore[misc]
-    """b = sign(y - T) over NHWC maps or (N, C), with a straight-through gradient (SPEC section 1).
+    """b = sign(y - T) over NHWC maps or (N, C), with a straight-through gradient (docs/method.md, section 1).
 
     Under `RELEASED_KERAS` it is the authors' layer: whole periods are tiled and the centre is cropped, ties give -1.
 

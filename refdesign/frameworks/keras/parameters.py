@@ -11,7 +11,7 @@ from refdesign.parameters import BatchNorm
 
 
 def read_batch_norm(layer: keras.layers.BatchNormalization) -> BatchNorm:
-    """A batch norm with the k and c that Keras's inference computes from it on TensorFlow (SPEC section 3).
+    """A batch norm with the k and c that Keras's inference computes from it on TensorFlow (docs/method.md, section 3).
 
     k = fl(gamma * rsqrt(variance + epsilon)) takes TensorFlow's own reciprocal square root, which is not correctly
     rounded; so it is asked for, not recomputed. The result is that of eager and graph execution on the CPU; XLA

@@ -1,6 +1,6 @@
 """From latent weights to bits and scales: BNN's sign, ReCU, XNOR-Net, DoReFa and ABC-Net's several bases.
 
-At inference all of them are bits and a real scale per output channel (SPEC section 6), which multiplies the
+At inference all of them are bits and a real scale per output channel (docs/method.md, section 6), which multiplies the
 accumulator: v = fl(alpha*a).
 """
 

@@ -12,7 +12,7 @@ from refdesign.parameters import NO_DITHER, ThresholdKernel
 
 
 class DeSign(nn.Module):
-    """b = sign(y - s*T[i mod m, j mod n, c mod g]), with a straight-through gradient (SPEC section 1).
+    """b = sign(y - s*T[i mod m, j mod n, c mod g]), with a straight-through gradient (docs/method.md, section 1).
 
     The estimator is taken at z = y - s*T, so its window stands around the shifted threshold, as in the released
     Keras code. T has no gradient; gamma, where it scales T, has the one of the formula.

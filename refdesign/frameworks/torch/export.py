@@ -31,7 +31,7 @@ def to_network(
     """The golden network of a sequential binary model, or of a `BinaryNetwork`.
 
     Under the module's own arithmetic its bits and logits are those of the module in eval mode, eager, on a CPU with
-    fused multiply-add (SPEC section 3). Weights are the signs of the latent weights; a dense layer's inputs are
+    fused multiply-add (docs/method.md, section 3). Weights are signs of the latent weights; a dense layer's inputs are
     re-ordered from PyTorch's (channel, row, column) to (row, column, channel).
 
     Args:

@@ -92,7 +92,7 @@ class BinaryConv2d(LatentWeights):
     Args:
         in_channels, out_channels: I and O; both divisible by `groups`.
         kernel_size, stride, padding, dilation: an integer or (rows, columns).
-        padding_mode: one of `refdesign.network.PADDING_MODES` (SPEC section 2).
+        padding_mode: one of `refdesign.network.PADDING_MODES` (docs/method.md, section 2).
         groups: independent groups of channels.
         estimator: the gradient of the weights' sign.
         binariser: ReCU, XNOR-Net, ... (`refdesign.frameworks.torch.binarisers`); None is the plain sign.

@@ -1,4 +1,4 @@
-"""The spec's architectures as PyTorch modules (SPEC section 6), ready to be trained and exported."""
+"""The spec's architectures as PyTorch modules (docs/method.md, section 6), ready to be trained and exported."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ def pad(x: Tensor, padding: Pair, mode: str) -> Tensor:
     Args:
         x: (N, C, H, W), any dtype.
         padding: (rows, columns) on each side.
-        mode: one of `refdesign.network.PADDING_MODES` (SPEC section 2).
+        mode: one of `refdesign.network.PADDING_MODES` (docs/method.md, section 2).
 
     Returns:
         (N, C, H + 2*rows, W + 2*columns).

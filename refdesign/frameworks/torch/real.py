@@ -17,8 +17,8 @@ from refdesign.network import Pair
 class ReleasedBatchNorm2d(nn.BatchNorm2d):
     """Batch norm of the authors' PyTorch code: in eval mode gamma*((x - mean)/sqrt(variance + epsilon)) + beta.
 
-    Each operation is rounded on its own: the float program `"released_torch"` (SPEC section 3). In training mode it
-    is PyTorch's own batch norm.
+    Each operation is rounded on its own: the float program `"released_torch"` (docs/method.md, section 3). In training
+    mode it is PyTorch's own batch norm.
 
     >>> module = ReleasedBatchNorm2d(2).eval()
     >>> bool((module(torch.ones(1, 2, 1, 1)) < 1).all())

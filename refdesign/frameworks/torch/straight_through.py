@@ -78,7 +78,7 @@ def straight_through_sign(z: Tensor, estimator: str = "clipped", conventions: Co
     Args:
         z: floating point, any shape.
         estimator: one of `ESTIMATORS`; the gradient that arrives is multiplied by its value at z.
-        conventions: `sign_at_zero` and `sign_rule` decide ties (SPEC section 3).
+        conventions: `sign_at_zero` and `sign_rule` decide ties (docs/method.md, section 3).
 
     Returns:
         The dtype and shape of `z`, holding +1 and -1 (and 0 at exact zeros under `sign_at_zero=0`).
