@@ -168,7 +168,7 @@ CASES: tuple[Case, ...] = (
          kernels=(1,), images=(3, 4), repeat=True, effort=2),
     Case(name="networks/any", what="whole networks: every kind of layer, under any conventions", on="any", effort=3),
     Case(name="networks/residual", what="residual networks: shortcuts, several bases, real last layers", on="residual",
-         effort=8),
+         effort=12),
 )  # fmt: skip
 """Every case, in the order of the suite."""
 
