@@ -16,6 +16,8 @@ from refdesign.verify.mutants.measure import Corpus, corpus, kills
 from refdesign.verify.mutants.subject.forward import Implementation
 
 EXAMPLES = 10
+RARE = ("bases-in-reverse",)
+"""Mutants that these few examples may miss; the suite gets more of them."""
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +47,12 @@ def test_a_mutant_says_what_is_wrong_and_changes_code(entry: Mutant) -> None:
 
 @pytest.mark.parametrize("entry", catalogue(), ids=lambda entry: entry.name)
 def test_the_suite_notices_every_mutant(entry: Mutant, examples: Corpus) -> None:
-    assert kills(entry, examples, stop=True).killed
+    if kills(entry, examples, stop=True).killed:
+        return
+    # Only the order of a float sum needs more: it shows where three rounded products or more are added, which is rare.
+    assert entry.name in RARE
+    more = (corpus(EXAMPLES, seed=seed, cases=("networks/residual",)) for seed in range(1, 40))
+    assert any(kills(entry, drawn, stop=True).killed for drawn in more)
 
 
 @pytest.mark.parametrize("name", [case.name for case in CASES])
