@@ -13,7 +13,10 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from refdesign.network import NetworkData
+from refdesign.bits import pack
+from refdesign.conventions import PAPER
+from refdesign.network import CombinedConv2d, NetworkData, PixelConv2d
+from refdesign.parameters import BatchNorm
 from refdesign.run import run
 from refdesign.verify import strategies
 from tests.meta.engine_faults import FOLDED_FAULTS, MODULE_FAULTS, NUMBA, TORCH, Fault, planted
@@ -51,7 +54,31 @@ def any_networks() -> list[Case]:
 @pytest.fixture(scope="module")
 def torch_networks() -> list[Case]:
     drawn = strategies.networks(conventions=strategies.conventions(arithmetics=("torch", "released_torch")))
-    return cases(drawn.map(lambda net: replace(net, layers=tuple(followed(layer) for layer in net.layers))))
+    return [three_bases(), *cases(drawn.map(lambda net: replace(net, layers=tuple(map(followed, net.layers)))))]
+
+
+def three_bases() -> Case:
+    """A network whose logits are sums of three rounded products: their order shows in the last place."""
+    generator = np.random.default_rng(0)
+    ones, zeros = np.ones(7, np.float32), np.zeros(7, np.float32)
+    network = NetworkData(
+        name="bases",
+        input_shape=(6, 5, 2),
+        layers=(
+            PixelConv2d(
+                name="first", weights=pack(generator.choice((-1, 1), (7, 3, 2, 2))), multiplier=2, offset=-255,
+                batch_norm=BatchNorm(ones, zeros, zeros, ones, 1e-5),
+            ),
+            CombinedConv2d(
+                name="last", weights=tuple(pack(generator.choice((-1, 1), (7, 2, 3, 7))) for _ in range(3)),
+                scales=generator.normal(size=(3, 7)).astype(np.float32),
+                batch_norm=BatchNorm(ones, zeros, zeros, ones, 1e-5),
+            ),
+        ),
+        conventions=PAPER.replace(arithmetic="torch"),
+    )  # fmt: skip
+    images = generator.integers(0, 256, (3, 6, 5, 2)).astype(np.uint8)
+    return network, images, run(network, images, outputs="all")
 
 
 def same(found: dict[str, NDArray[Any]], expected: dict[str, NDArray[Any]]) -> bool:
