@@ -240,7 +240,7 @@ def test_from_network_refuses_what_torch_does_not_compute() -> None:
     layer = network().layers[0]
     for arithmetic in ("torch", "released_torch"):
         own = PAPER.replace(arithmetic=arithmetic)
-        bn = BatchNorm([1.0, 1.0], [0.0, 0.0], [0.0, 0.0], [1.0, 1.0], 1e-5, k=[0.5, 2.0])  # type: ignore[arg-type]
+        bn = BatchNorm([1.0, 1.0], [0.0, 0.0], [0.0, 0.0], [1.0, 1.0], 1e-5, k=[0.5, 2.0])
         carried = replace(network(own), layers=(replace(layer, batch_norm=bn),))  # type: ignore[call-arg]
         with pytest.raises(RefdesignError, match="layer '1', batch_norm: found k"):
             from_network(carried)
