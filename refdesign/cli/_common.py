@@ -63,13 +63,11 @@ def _meant(found: str, names: Collection[str]) -> str:
 
 def load_with_report(model: str) -> tuple[api.Network, dict[str, list[str]]]:
     """As `load_model`, and what was `recognised` and `assumed` in a foreign file; nothing for the project's own."""
-    if model in api.pretrained_names() or Path(model).suffix.lower() != ".onnx" or not Path(model).exists():
+    if model in api.pretrained_names() or not Path(model).exists():
         return load_model(model), {}
     found = conversion.read(model)
-    return api.Network.from_data(found.network), {
-        "recognised": list(found.recognised),
-        "assumed": list(found.assumed),
-    }
+    report = {"recognised": list(found.recognised), "assumed": list(found.assumed)}
+    return api.Network.from_data(found.network), report if found.recognised else {}
 
 
 def console() -> Console:

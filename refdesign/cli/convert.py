@@ -10,34 +10,31 @@ import click
 from refdesign import api
 from refdesign.cli import _common as common
 from refdesign.conventions import ARITHMETICS
+from refdesign.errors import RefdesignError
 from refdesign.formats import conversion, firmware
-
-FORMS = ("folded", "float")
 
 
 @click.command()
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("--form", type=click.Choice(FORMS), default="folded", show_default=True, help="Of an ONNX file.")
-@click.option("--inline", "inlined", is_flag=True, help="Spell out the functions of an ONNX file.")
-@click.option("--all-outputs", is_flag=True, help="Make every layer's outputs outputs of an ONNX file.")
+@click.option("--form", type=click.Choice(("folded", "float")), help="Of an ONNX file OUT; folded by default.")
+@click.option("--inline", "inlined", is_flag=True, default=None, help="Spell out the functions of an ONNX file OUT.")
+@click.option("--all-outputs", is_flag=True, help="Make every layer's outputs outputs of an ONNX file OUT.")
 @click.option("--arithmetic", type=click.Choice(ARITHMETICS), help="The arithmetic that an ONNX IN is meant under.")
 @click.option(
     "--word-bits",
     type=click.Choice([str(bits) for bits in firmware.WORD_BITS]),
-    default="64",
-    show_default=True,
-    help="The width of words in .npz and C headers.",
+    help="The width of words in .npz and C headers; 64 by default.",
 )
 @common.json_option
 def convert(
     source: str,
     target: Path,
-    form: str,
-    inlined: bool,
+    form: str | None,
+    inlined: bool | None,
     all_outputs: bool,
     arithmetic: str | None,
-    word_bits: str,
+    word_bits: str | None,
     as_json: bool,
 ) -> None:
     """Convert a network between file formats, and say what was recognised.
@@ -55,14 +52,11 @@ def convert(
     thresholds as float operators where they give the same bits. What an ONNX file IN has that is no part of a binary
     network is named, node by node, and nothing is guessed.
     """
-    found = (
-        conversion.Imported(api.pretrained(source), "a network that ships with refdesign")
-        if source in api.pretrained_names()
-        else conversion.read(source, arithmetic=arithmetic)
-    )
+    found = _network(source, arithmetic=arithmetic)
     written = conversion.write(
-        found.network, target, form=form, inlined=inlined, all_outputs=all_outputs, word_bits=int(word_bits)
-    )
+        found.network, target, form=form, inlined=inlined, outputs="all" if all_outputs else None,
+        word_bits=None if word_bits is None else int(word_bits),
+    )  # fmt: skip
     report: dict[str, Any] = {
         "in": source, "in_format": found.format, "out": target, "out_format": written,
         "recognised": list(found.recognised), "assumed": list(found.assumed),
@@ -75,6 +69,16 @@ def convert(
     print_report(found)
     rules = ", ".join(f"{name} {value}" for name, value in report["conventions"].items())
     click.echo(f"conventions: {rules}")
+
+
+def _network(source: str, **options: Any) -> conversion.Imported:
+    """The network of a file, read with those options that are given, or one that ships with refdesign."""
+    if source not in api.pretrained_names():
+        return conversion.read(source, **options)
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise RefdesignError(f"{source}: found {given[0]!r} to read it with, but it ships with refdesign and says all")
+    return conversion.Imported(api.pretrained(source), "a network that ships with refdesign")
 
 
 def print_report(found: conversion.Imported) -> None:

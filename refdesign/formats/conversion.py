@@ -1,22 +1,17 @@
-"""Which file format a file is in, by its name's ending; one way in and one way out."""
+"""The table of file formats: which one a file is in by its name's ending, one way in and one way out of each."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import refdesign.formats.native as native
 from refdesign.errors import RefdesignError
 from refdesign.formats import firmware
 from refdesign.network import NetworkData
-
-READABLE = {".safetensors": "refdesign's own format", ".onnx": "ONNX"}
-"""The endings that can be read; a file without one of them is taken for refdesign's own format."""
-
-WRITABLE = READABLE | {".npz": "arrays for firmware", ".h": "a C header", ".hpp": "a C++ header"}
-"""The endings that can be written."""
 
 
 @dataclass(frozen=True)
@@ -36,59 +31,128 @@ class Imported:
     assumed: tuple[str, ...] = ()
 
 
-def read(path: str | os.PathLike[str], *, arithmetic: str | None = None) -> Imported:
+Path_ = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format.
+
+    Attributes:
+        title: its name in words, with an article where it needs one.
+        endings: of file names, lower case.
+        read: from a path and those of `read_options` that are given; None where it can only be written.
+        read_options: names of keywords that `read` takes.
+        write: from a network, a path, and those of `write_options` that are given; None where it can only be read.
+        write_options: names of keywords that `write` takes.
+    """
+
+    title: str
+    endings: tuple[str, ...]
+    read: Callable[..., Imported] | None = None
+    read_options: frozenset[str] = frozenset()
+    write: Callable[..., None] | None = None
+    write_options: frozenset[str] = frozenset()
+
+
+def _read_native(path: Path_) -> Imported:
+    return Imported(native.read(path), NATIVE.title)
+
+
+def _read_onnx(path: Path_, **options: Any) -> Imported:
+    from refdesign.formats import onnx_in
+
+    network, report = onnx_in.read(path, **options)
+    return Imported(network, ONNX.title, tuple(report.recognised), tuple(report.assumed))
+
+
+def _write_onnx(network: NetworkData, path: Path_, **options: Any) -> None:
+    from refdesign.formats import onnx_out
+
+    onnx_out.write(network, path, **options)
+
+
+NATIVE = Format("refdesign's own format", (".safetensors",), _read_native, write=native.write)
+ONNX = Format(
+    "ONNX", (".onnx",), _read_onnx, frozenset({"arithmetic"}), _write_onnx, frozenset({"form", "inlined", "outputs"})
+)
+FORMATS: tuple[Format, ...] = (
+    NATIVE,
+    ONNX,
+    Format("arrays for firmware", (".npz",), write=firmware.write_npz, write_options=frozenset({"word_bits"})),
+    Format("a C header", (".h",), write=firmware.write_header, write_options=frozenset({"word_bits"})),
+    Format("a C++ header", (".hpp",), write=firmware.write_header, write_options=frozenset({"word_bits"})),
+)
+"""Every format; the first that an ending fits is taken."""
+
+
+def readable() -> tuple[str, ...]:
+    """The endings that can be read; a file without a known ending is taken for refdesign's own format.
+
+    >>> readable()[:2]
+    ('.safetensors', '.onnx')
+    """
+    return tuple(ending for entry in FORMATS if entry.read is not None for ending in entry.endings)
+
+
+def writable() -> tuple[str, ...]:
+    """The endings that can be written.
+
+    >>> ".h" in writable()
+    True
+    """
+    return tuple(ending for entry in FORMATS if entry.write is not None for ending in entry.endings)
+
+
+def format_of(path: Path_) -> Format | None:
+    """The format that a file's ending says, or None.
+
+    >>> format_of("net.ONNX").title
+    'ONNX'
+    """
+    ending = Path(path).suffix.lower()
+    return next((entry for entry in FORMATS if ending in entry.endings), None)
+
+
+def read(path: Path_, **options: Any) -> Imported:
     """Read a network from a file of any format that can be read; nothing in it is trusted.
 
     Args:
         path: the file; its ending says the format.
-        arithmetic: for foreign formats, the arithmetic that the network is meant under; None is what the file says.
+        options: the format's own (`Format.read_options`), such as `arithmetic` for ONNX: the arithmetic that the
+            network is meant under, where the file does not say. None is as if not given.
 
     Raises:
-        RefdesignError: as the format's reader; a format that can only be written; or an arithmetic for the
-            project's own format, which names its own.
+        RefdesignError: as the format's reader; a format that can only be written; or an option that it does not take.
 
     >>> read("net.h")
     Traceback (most recent call last):
-    refdesign.errors.RefdesignError: net.h: found a C header, which can only be written, expected .safetensors or .onnx
+    refdesign.errors.RefdesignError: net.h: found a C header, which can only be written, expected one of .safetensors, \
+.onnx
     """
-    ending = Path(path).suffix.lower()
-    if ending == ".onnx":
-        from refdesign.formats import onnx_in
-
-        network, report = onnx_in.read(path, arithmetic=arithmetic)
-        return Imported(network, READABLE[ending], tuple(report.recognised), tuple(report.assumed))
-    if ending in WRITABLE and ending not in READABLE:
+    entry = format_of(path) or NATIVE
+    if entry.read is None:
         raise RefdesignError(
-            f"{os.fspath(path)}: found {WRITABLE[ending]}, which can only be written, expected {' or '.join(READABLE)}"
+            f"{os.fspath(path)}: found {entry.title}, which can only be written, expected one of "
+            + ", ".join(readable())
         )
-    if arithmetic is not None:
-        raise RefdesignError(f"{os.fspath(path)}: found an arithmetic to read it under, but the file names its own")
-    return Imported(native.read(path), READABLE[".safetensors"])
+    return entry.read(path, **_taken(path, entry, entry.read_options, options))
 
 
-def write(
-    network: NetworkData,
-    path: str | os.PathLike[str],
-    *,
-    form: str = "folded",
-    inlined: bool = False,
-    all_outputs: bool = False,
-    word_bits: int = 64,
-) -> str:
+def write(network: NetworkData, path: Path_, **options: Any) -> str:
     """Write a network as the format that the file's ending says.
 
     Args:
         network: the network.
         path: the file; replaced all or nothing.
-        form, inlined: for ONNX, see `refdesign.formats.onnx_out.to_model`.
-        all_outputs: for ONNX, whether every layer's output is one of the model, or the logits alone.
-        word_bits: for firmware, the width of words.
+        options: the format's own (`Format.write_options`): `form`, `inlined` and `outputs` for ONNX, see
+            `refdesign.formats.onnx_out.to_model`; `word_bits` for firmware. None is as if not given.
 
     Returns:
         The format, in words.
 
     Raises:
-        RefdesignError: an unknown ending, or as the format's writer.
+        RefdesignError: an unknown ending, an option that the format does not take, or as the format's writer.
 
     >>> from refdesign.api import pretrained
     >>> write(pretrained("digits"), "net.tflite")
@@ -96,21 +160,21 @@ def write(
     refdesign.errors.RefdesignError: net.tflite: found the ending '.tflite', expected one of .safetensors, .onnx, \
 .npz, .h, .hpp
     """
-    ending = Path(path).suffix.lower()
+    entry = format_of(path)
+    if entry is None or entry.write is None:
+        found = f"the ending {Path(path).suffix.lower()!r}" if entry is None else f"{entry.title}, which is only read"
+        raise RefdesignError(f"{os.fspath(path)}: found {found}, expected one of {', '.join(writable())}")
+    entry.write(network, path, **_taken(path, entry, entry.write_options, options))
+    return entry.title
 
-    def onnx() -> None:
-        from refdesign.formats import onnx_out
 
-        onnx_out.write(network, path, form=form, inlined=inlined, outputs="all" if all_outputs else ("logits",))
-
-    writers: dict[str, Callable[[], None]] = {
-        ".safetensors": lambda: native.write(network, path),
-        ".onnx": onnx,
-        ".npz": lambda: firmware.write_npz(network, path, word_bits=word_bits),
-        ".h": lambda: firmware.write_header(network, path, word_bits=word_bits),
-        ".hpp": lambda: firmware.write_header(network, path, word_bits=word_bits),
-    }
-    if ending not in writers:
-        raise RefdesignError(f"{os.fspath(path)}: found the ending {ending!r}, expected one of {', '.join(WRITABLE)}")
-    writers[ending]()
-    return WRITABLE[ending]
+def _taken(path: Path_, entry: Format, names: frozenset[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are given, all of which the format must take."""
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in given:
+        if name not in names:
+            raise RefdesignError(
+                f"{os.fspath(path)}: found the option {name!r}, which {entry.title} does not take; "
+                f"it takes {', '.join(sorted(names)) or 'none'}"
+            )
+    return given
