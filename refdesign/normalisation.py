@@ -1,4 +1,8 @@
-"""Networks from elsewhere: the normalisation of pixels, moved exactly behind the first layer's integer sums."""
+"""Networks from elsewhere: what stands in another place there, moved without changing a value.
+
+The normalisation of pixels goes exactly behind the first layer's integer sums; a max pool behind a scale or a batch
+norm goes before it, where the sums are still integers.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,10 @@ from math import lcm
 
 import numpy as np
 
-from refdesign.bits import PackedBits, unpack
+from refdesign.bits import PackedBits, pack, unpack
 from refdesign.errors import RefdesignError
 from refdesign.network import PixelConv2d
-from refdesign.parameters import RationalAffine
+from refdesign.parameters import BatchNorm, RationalAffine
 
 
 def normalise_pixels(
@@ -77,3 +81,50 @@ def normalise_pixels(
     denominator = lcm(scale.denominator, *(shift.denominator for shift in shifts))
     affine = RationalAffine(int(scale * denominator), tuple(int(shift * denominator) for shift in shifts), denominator)
     return replace(layer, batch_norm=replace(layer.batch_norm, affine=affine))
+
+
+def positive_scale(weights: PackedBits, batch_norm: BatchNorm) -> tuple[PackedBits, BatchNorm]:
+    """Where alpha is negative, negate it and the channel's weights: the same alpha*a, but now a max pool commutes.
+
+    The released code scales before it pools, a network here pools before it scales; for alpha >= 0 these agree.
+
+    Args:
+        weights: shape (O, ...).
+        batch_norm: of O channels, or of another number (which is refused later, by the network).
+
+    >>> bn = BatchNorm([1.0], [0.0], [0.0], [1.0], 0.0, alpha=[-0.5])
+    >>> bits, bn = positive_scale(pack([[1, -1, -1]]), bn)
+    >>> bits.words, bn.alpha
+    (array([[6]], dtype=uint64), array([0.5], dtype=float32))
+    """
+    alpha = batch_norm.alpha
+    if alpha is None or alpha.size != weights.shape[0] or not (alpha < 0).any():
+        return weights, batch_norm
+    signs = np.where(alpha < 0, -1, 1).reshape(-1, *(1,) * (len(weights.shape) - 1))
+    return pack(unpack(weights) * signs), replace(batch_norm, alpha=np.abs(alpha))
+
+
+def positive_slope(weights: PackedBits, batch_norm: BatchNorm) -> tuple[PackedBits, BatchNorm]:
+    """Where y falls as the sum grows, negate the weights, gamma and the mean: the same y, but a max pool commutes.
+
+    y = gamma*(alpha*a - mean)/sqrt(variance + epsilon) + beta does not change, in no arithmetic, when a, gamma and mean
+    change their signs; and where y does not fall, the largest y of a window is that of its largest sum.
+
+    Args:
+        weights: shape (O, ...).
+        batch_norm: of O channels, without k and without an affine map.
+
+    >>> bits, bn = positive_slope(pack([[1, -1, -1]]), BatchNorm([-1.0], [0.5], [2.0], [1.0], 0.0))
+    >>> bits.words, bn.gamma, bn.mean
+    (array([[6]], dtype=uint64), array([1.], dtype=float32), array([-2.], dtype=float32))
+    """
+    if batch_norm.k is not None or batch_norm.affine is not None:
+        raise RefdesignError("batch norm: found k or an affine map, expected none before a max pool is moved")
+    weights, batch_norm = positive_scale(weights, batch_norm)
+    falls = batch_norm.gamma < 0
+    if not falls.any():
+        return weights, batch_norm
+    sign = np.where(falls, np.float32(-1), np.float32(1))
+    signs = sign.astype(np.int8).reshape(-1, *(1,) * (len(weights.shape) - 1))
+    turned = replace(batch_norm, gamma=batch_norm.gamma * sign, mean=batch_norm.mean * sign)
+    return pack(unpack(weights) * signs), turned

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from refdesign.api import Network
-from refdesign.bits import PackedBits, pack, unpack
+from refdesign.bits import PackedBits, pack
 from refdesign.conventions import PAPER, Conventions
 from refdesign.errors import RefdesignError
 from refdesign.models.random_parameters import (
@@ -33,6 +33,7 @@ from refdesign.network import (
     RealDense,
     Shortcut,
 )
+from refdesign.normalisation import positive_scale
 from refdesign.parameters import BatchNorm, ThresholdKernel
 
 Seed = int | np.random.Generator
@@ -283,27 +284,6 @@ class Builder:
             name=name, weights=np.asarray(given.weights), scale=given.scale, shift=given.shift, padding=(1, 1),
             padding_mode=self.padding_mode, batch_norm=given.batch_norm, kernel=kernel, hardtanh=hardtanh,
         )  # fmt: skip
-
-
-def positive_scale(weights: PackedBits, batch_norm: BatchNorm) -> tuple[PackedBits, BatchNorm]:
-    """Where alpha is negative, negate it and the channel's weights: the same alpha*a, but now a max pool commutes.
-
-    The released code scales before it pools, a network here pools before it scales; for alpha >= 0 these agree.
-
-    Args:
-        weights: shape (O, ...).
-        batch_norm: of O channels, or of another number (which is refused later, by the network).
-
-    >>> bn = BatchNorm([1.0], [0.0], [0.0], [1.0], 0.0, alpha=[-0.5])
-    >>> bits, bn = positive_scale(pack([[1, -1, -1]]), bn)
-    >>> bits.words, bn.alpha
-    (array([[6]], dtype=uint64), array([0.5], dtype=float32))
-    """
-    alpha = batch_norm.alpha
-    if alpha is None or alpha.size != weights.shape[0] or not (alpha < 0).any():
-        return weights, batch_norm
-    signs = np.where(alpha < 0, -1, 1).reshape(-1, *(1,) * (len(weights.shape) - 1))
-    return pack(unpack(weights) * signs), replace(batch_norm, alpha=np.abs(alpha))
 
 
 def _bits(name: str, weights: PackedBits | ArrayLike) -> PackedBits:

@@ -17,8 +17,8 @@ from refdesign.api import Network
 from refdesign.bits import PackedBits, unpack
 from refdesign.conventions import PAPER, RELEASED_TORCH
 from refdesign.models import LayerParameters, binarynet, resnet18, resnet20, vgg_small
-from refdesign.models.builder import positive_scale
 from refdesign.network import BinaryConv2d, BinaryDense, PixelConv2d, RealDense
+from refdesign.normalisation import positive_scale
 from refdesign.parameters import BatchNorm, ThresholdKernel
 
 torch = pytest.importorskip("torch", reason="the released models are PyTorch code (extra 'torch')")

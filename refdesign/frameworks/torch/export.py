@@ -14,9 +14,9 @@ from refdesign.frameworks.torch.layers import BinaryConv2d, PixelInput
 from refdesign.frameworks.torch.parameters import batch_norm_of, bits_of, pool_of
 from refdesign.frameworks.torch.residual import BinaryNetwork
 from refdesign.frameworks.torch.translate import module_network
-from refdesign.models.builder import positive_scale
 from refdesign.network import BinaryConv2d as BinaryConv2dData
 from refdesign.network import BinaryDense, Layer, NetworkData, PixelConv2d
+from refdesign.normalisation import positive_scale
 from refdesign.parameters import ThresholdKernel
 
 

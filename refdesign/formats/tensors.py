@@ -1,0 +1,150 @@
+"""Files of named arrays, from whatever framework: what they hold, before anyone says what it means."""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdesign.errors import RefdesignError
+
+LARGEST_FILE = 1 << 31
+"""Bytes of a file that is read into memory."""
+
+LARGEST_TENSOR = 1 << 28
+"""Elements of one array."""
+
+DTYPES = (
+    "float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool",
+)  # fmt: skip
+"""The types of element that are read, by name."""
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """An array in a file, of which nothing but its bounds has been looked at yet.
+
+    Attributes:
+        dtype: one of `DTYPES`.
+        shape: its extents.
+        load: gives its elements; bfloat16 as float32, which holds it.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    load: Callable[[], NDArray[Any]]
+
+    def float32(self) -> NDArray[np.float32]:
+        """The elements, if float32 holds every one of them.
+
+        Raises:
+            RefdesignError: it does not, or one is not finite; without the tensor's name.
+
+        >>> StoredTensor("float64", (1,), lambda: np.array([0.1])).float32()
+        Traceback (most recent call last):
+        refdesign.errors.RefdesignError: found 0.1, which float32 does not hold, expected float32 (convert it \
+yourself: rounding is a choice)
+        """
+        array = self.load()
+        with np.errstate(all="ignore"):
+            rounded: NDArray[np.float32] = array.astype(np.float32)
+            wrong = rounded.astype(np.float64) != array.astype(np.float64)
+        if not np.isfinite(rounded).all():
+            raise RefdesignError("found a value that is not finite, expected finite numbers")
+        if wrong.any():
+            raise RefdesignError(
+                f"found {array[wrong].flat[0].item()!r}, which float32 does not hold, expected float32 (convert it "
+                "yourself: rounding is a choice)"
+            )
+        return rounded
+
+
+@dataclass(frozen=True, kw_only=True)
+class TensorFile:
+    """Named arrays from a file.
+
+    Attributes:
+        format: in words.
+        tensors: by name; in the order in which they were saved, where `ordered`.
+        ordered: whether that order is the one in which layers were made.
+        notes: what was left aside, and which of several parts was taken.
+    """
+
+    format: str
+    tensors: Mapping[str, StoredTensor]
+    ordered: bool
+    notes: tuple[str, ...] = ()
+
+
+def checked_shape(shape: object) -> tuple[int, ...]:
+    """A shape from a file, of a size that an array of weights can have.
+
+    Raises:
+        RefdesignError: no sequence of non-negative integers, too many axes, or too many elements.
+
+    >>> checked_shape([2, 3])
+    (2, 3)
+    """
+    if not isinstance(shape, (list, tuple)) or len(shape) > 8 or not all(type(n) is int and n >= 0 for n in shape):
+        raise RefdesignError("found a shape that is none, expected at most 8 extents")
+    found = tuple(shape)
+    if math.prod(found) > LARGEST_TENSOR:
+        raise RefdesignError(f"found {math.prod(found)} elements, expected at most {LARGEST_TENSOR}")
+    return found
+
+
+def elements(data: bytes | memoryview, dtype: str) -> NDArray[Any]:
+    """Little-endian elements as an array of one axis; bfloat16 as float32.
+
+    >>> elements(bytes([0x80, 0x3F]), "bfloat16")
+    array([1.], dtype=float32)
+    """
+    if dtype == "bfloat16":
+        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+    if dtype == "bool":
+        return np.frombuffer(data, np.uint8) != 0
+    stored = np.dtype(dtype).newbyteorder("<")
+    array: NDArray[Any] = np.frombuffer(data, stored).astype(dtype)
+    return array
+
+
+def item_bytes(dtype: str) -> int:
+    """Bytes of one element in a file.
+
+    >>> item_bytes("bfloat16"), item_bytes("int64")
+    (2, 8)
+    """
+    return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
+
+
+def read_bytes(path: str | os.PathLike[str], largest: int = LARGEST_FILE) -> bytes:
+    """A regular file's content, if it is not too large.
+
+    Raises:
+        RefdesignError: the file is missing, no regular file, or too large; names it.
+
+    >>> read_bytes("/nowhere/net.pt")
+    Traceback (most recent call last):
+    refdesign.errors.RefdesignError: /nowhere/net.pt: cannot be read: No such file or directory
+    """
+    where = os.fspath(path)
+    try:
+        with Path(path).open("rb") as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise RefdesignError(f"{where}: found something else than a regular file")
+            if status.st_size > largest:
+                raise RefdesignError(f"{where}: found {status.st_size} bytes, expected at most {largest}")
+            return stream.read(largest + 1)
+    except RefdesignError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise RefdesignError(f"{where}: cannot be read: {reason}") from error
