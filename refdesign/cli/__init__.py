@@ -42,6 +42,8 @@ COMMANDS: dict[str, str] = {
     "mutants": "Measure the conformance suite: which case notices which wrong implementation.",
     "vectors": "Write test vectors: images, weights, thresholds, and every layer's accumulators and bits.",
     "design": "Find the best threshold kernel of a shape, proven.",
+    "train": "Train a network, and export it as a golden network.",
+    "experiment": "Run a grid of trainings, resumable, and report what it shows.",
     "simulate": "Run a network on an accelerator: cycles by cause, bits moved, waveforms, memory images.",
     "faults": "Let bits flip or stick in accelerators, and count what it does to predictions.",
 }

@@ -34,10 +34,12 @@ def random_shift(images: Tensor, pixels: int) -> Tensor:
         return images
     count, _, height, width = images.shape
     padded = F.pad(images, (pixels, pixels, pixels, pixels)).permute(0, 2, 3, 1)
+    # Drawn on the CPU whatever the device is: the same seed gives the same shifts everywhere.
     top, left = torch.randint(0, 2 * pixels + 1, (2, count))
     rows = top[:, None, None] + torch.arange(height)[:, None]
     columns = left[:, None, None] + torch.arange(width)
-    return padded[torch.arange(count)[:, None, None], rows, columns].permute(0, 3, 1, 2)
+    places = (torch.arange(count)[:, None, None], rows, columns)
+    return padded[tuple(place.to(images.device) for place in places)].permute(0, 3, 1, 2)
 
 
 def random_affine(images: Tensor, *, rotation: float, stretch: float) -> Tensor:
@@ -69,5 +71,21 @@ def random_affine(images: Tensor, *, rotation: float, stretch: float) -> Tensor:
     matrix[:, 0, 1] = stretch * shear - torch.sin(angle)
     matrix[:, 1, 0] = torch.sin(angle)
     matrix[:, 1, 1] = torch.cos(angle) * (1 + stretch * rows)
-    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    grid = F.affine_grid(matrix.to(images.device), list(images.shape), align_corners=False)
     return F.grid_sample(images.float(), grid, align_corners=False).round().to(images.dtype)
+
+
+def random_flip(images: Tensor) -> Tensor:
+    """About every second image mirrored left to right, each by its own toss.
+
+    Args:
+        images: (N, C, H, W), any dtype.
+
+    Returns:
+        The shape and dtype of `images`. The tosses come from PyTorch's global generator.
+
+    >>> random_flip(torch.ones(2, 1, 3, 4)).shape
+    torch.Size([2, 1, 3, 4])
+    """
+    tossed = torch.rand(len(images)) < 0.5
+    return torch.where(tossed.to(images.device)[:, None, None, None], images.flip(3), images)

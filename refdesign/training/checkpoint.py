@@ -28,7 +28,7 @@ class Stateful(Protocol):
 
 
 Settings = Mapping[str, int | float | str]
-Figures = Sequence[tuple[float, float]]
+Figures = Sequence[tuple[float, ...]]
 
 
 def write_checkpoint(path: Path, parts: Mapping[str, Stateful], settings: Settings, figures: Figures) -> None:
@@ -54,7 +54,7 @@ def write_checkpoint(path: Path, parts: Mapping[str, Stateful], settings: Settin
     write_bytes(path, buffer.getvalue())
 
 
-def read_checkpoint(path: Path, parts: Mapping[str, Stateful], settings: Settings) -> list[tuple[float, float]]:
+def read_checkpoint(path: Path, parts: Mapping[str, Stateful], settings: Settings) -> list[tuple[float, ...]]:
     """Put a run back to where `write_checkpoint` left it: its parts and the global random state.
 
     Args:
@@ -71,7 +71,7 @@ def read_checkpoint(path: Path, parts: Mapping[str, Stateful], settings: Setting
     try:
         state = torch.load(path, weights_only=True)
         found = state["settings"]
-        figures = [(float(loss), float(share)) for loss, share in state["figures"]]
+        figures = [tuple(float(figure) for figure in row) for row in state["figures"]]
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RefdesignError(f"{path}: no checkpoint that can be read ({reason}); remove it to start again") from error

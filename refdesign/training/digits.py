@@ -29,11 +29,13 @@ from typing import Any
 import numpy as np
 
 from refdesign import datasets
-from refdesign.api import Network, load
+from refdesign.api import load
 from refdesign.design import published
 from refdesign.errors import RefdesignError, missing_extra
 from refdesign.formats.atomic import write_bytes
-from refdesign.training.loop import Epoch, Labelled, Recipe, accuracy, mean_loss, train
+from refdesign.training.exactness import compare
+from refdesign.training.loop import Epoch, Labelled, measure, train
+from refdesign.training.recipe import Recipe
 
 try:
     import torch
@@ -45,11 +47,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from torch import nn
 
-from refdesign.frameworks.torch import layer_outputs, to_network
+from refdesign.frameworks.torch import to_network
 from refdesign.frameworks.torch.models import binarynet
 
 RECIPE = Recipe(epochs=60, batch_size=64, learning_rate=0.005, loss="cross_entropy", rotation=10, stretch=0.1, shift=1)
 """How all three are trained."""
+
+RECIPE_FIELDS = ("batch_size", "epochs", "learning_rate", "loss", "rotation", "shift", "stretch")
+"""What a network's file says of its recipe; the rest are the defaults."""
 
 INPUT_SHAPE = (8, 8, 1)
 
@@ -104,23 +109,6 @@ def split(name: str) -> Labelled:
     return Labelled(*datasets.load("digits", name))
 
 
-def compare(module: nn.Module, network: Network, images: Labelled) -> tuple[int, int]:
-    """How many values of all layers' outputs were compared between module and golden network, how many differ.
-
-    Logits count as their bit patterns. The golden network takes the packed path.
-    """
-    ours = network.run(images.images, outputs="all")
-    theirs = layer_outputs(module, images.images)
-    if ours.keys() != theirs.keys():
-        raise RefdesignError(f"network {network.name!r}: outputs {', '.join(ours)}, expected {', '.join(theirs)}")
-    differing = sum(int(np.count_nonzero(_bit_pattern(ours[name]) != _bit_pattern(theirs[name]))) for name in ours)
-    return sum(array.size for array in ours.values()), differing
-
-
-def _bit_pattern(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return array.view(np.int32) if array.dtype == np.float32 else array
-
-
 def run_one(activation: str, seed: int, recipe: Recipe, folder: Path, done: Any = None) -> Result:
     """Train one network, export it, compare it with its module and measure it on the test images.
 
@@ -140,9 +128,9 @@ def run_one(activation: str, seed: int, recipe: Recipe, folder: Path, done: Any 
         raise RefdesignError(f"{folder}: the folder cannot be made ({error.strerror})") from error
     validation, test = split("validation"), split("test")
 
-    def progress(epochs: int, _epoch: Epoch) -> None:
+    def progress(history: list[Epoch]) -> None:
         if done is not None:
-            done[activation, seed] = epochs
+            done[activation, seed] = len(history)
 
     checkpoint = folder / "checkpoint.pt"
     trained = train(
@@ -157,18 +145,19 @@ def run_one(activation: str, seed: int, recipe: Recipe, folder: Path, done: Any 
     if done is not None:  # nothing was left to report in a run that was complete already
         done[activation, seed] = recipe.epochs
     network = to_network(trained.model, name=ACTIVATIONS[activation].network, input_shape=INPUT_SHAPE)
-    compared, differing = compare(trained.model, network, test)
-    if differing:
-        raise RefdesignError(f"{folder}: {differing} of {compared} outputs differ between module and exported network")
+    agreement = compare(trained.model, network, test.images)
+    if agreement.differing:
+        raise RefdesignError(f"{folder}: module and exported network differ: {agreement}")
     predictions = np.argmax(network.run(test.images)["logits"], axis=1)
+    validation_accuracy, validation_loss = measure(trained.model, *validation.tensors(), recipe.loss)
     result = Result(
         activation=activation,
         seed=seed,
-        validation_accuracy=accuracy(trained.model, validation),
-        validation_loss=mean_loss(trained.model, validation, recipe.loss),
+        validation_accuracy=validation_accuracy,
+        validation_loss=validation_loss,
         test_accuracy=float(np.mean(predictions == test.labels)),
-        compared=compared,
-        differing=differing,
+        compared=agreement.compared,
+        differing=agreement.differing,
     )
     replace(network, metadata=metadata(result, recipe)).save(folder / "network.safetensors")
     for file, data in (("history", [asdict(epoch) for epoch in trained.history]), ("result", asdict(result))):
@@ -182,7 +171,7 @@ def metadata(result: Result, recipe: Recipe) -> dict[str, str]:
     return {
         "description": f"BinaryNet on 8x8 handwritten digits, {activation.title}",
         "kernel": activation.kernel or "none",
-        "recipe": json.dumps(asdict(recipe), sort_keys=True),
+        "recipe": json.dumps({field: getattr(recipe, field) for field in RECIPE_FIELDS}, sort_keys=True),
         "seed": str(result.seed),
         "validation_accuracy": f"{result.validation_accuracy:.4f}",
         "test_accuracy": f"{result.test_accuracy:.4f}",

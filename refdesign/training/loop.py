@@ -1,95 +1,29 @@
-"""The training loop: straight through the signs, with Adam, latent weights kept in [-1, 1]."""
+"""The training loop: straight through the signs, one checkpoint an epoch, the same bits again."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refdesign.errors import RefdesignError, missing_extra
-from refdesign.training.augment import random_affine, random_shift
-from refdesign.training.checkpoint import Stateful, read_checkpoint, write_checkpoint
-from refdesign.training.determinism import deterministic
+from refdesign.training.checkpoint import Settings, Stateful, read_checkpoint, write_checkpoint
+from refdesign.training.determinism import Execution, deterministic
+from refdesign.training.recipe import LOSSES, Recipe, optimiser_of, schedule_of
 
 try:
     import torch
-    import torch.nn.functional as F
     from torch import Tensor, nn
 except ImportError as error:
     raise missing_extra("train", "torch") from error
 
-from refdesign.frameworks.torch import clamp_latent
-
-
-def squared_hinge(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Mean over all outputs of max(0, 1 - t*output)^2, t = +1 for the label's output, -1 else (released Keras code).
-
-    Args:
-        outputs: (N, classes); labels: int64 (N,).
-
-    >>> squared_hinge(torch.tensor([[2.0, 0.0]]), torch.tensor([0])).item()
-    0.5
-    """
-    targets = 2 * F.one_hot(labels, outputs.shape[1]).to(outputs.dtype) - 1
-    return F.relu(1 - targets * outputs).square().mean()
-
-
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "cross_entropy": F.cross_entropy,
-    "squared_hinge": squared_hinge,
-}
-"""The losses that a recipe may name."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How a network is trained; everything but the network, the images and the seed.
-
-    Attributes:
-        epochs: passes over the training images, each in a new order; what does not fill a batch is left out.
-        batch_size: images in a step.
-        learning_rate: Adam's, falling to 0 over all steps as a half cosine.
-        loss: one of `LOSSES`.
-        rotation, stretch: images are turned by up to this many degrees, and stretched and sheared by up to this
-            share, at random (`augment.random_affine`); both 0 for none.
-        shift: then they are moved by up to this many pixels (`augment.random_shift`).
-
-    Raises:
-        RefdesignError: a value out of range, naming the field.
-
-    >>> Recipe(epochs=0)
-    Traceback (most recent call last):
-    refdesign.errors.RefdesignError: recipe, epochs: found 0, expected at least 1
-    """
-
-    epochs: int = 60
-    batch_size: int = 64
-    learning_rate: float = 0.005
-    loss: str = "cross_entropy"
-    rotation: float = 0.0
-    stretch: float = 0.0
-    shift: int = 0
-
-    def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 2), ("rotation", 0), ("stretch", 0), ("shift", 0)):
-            if getattr(self, name) < least:
-                raise RefdesignError(f"recipe, {name}: found {getattr(self, name)}, expected at least {least}")
-        if not 0 < self.learning_rate < math.inf:
-            raise RefdesignError(f"recipe, learning_rate: found {self.learning_rate}, expected a positive number")
-        if self.loss not in LOSSES:
-            raise RefdesignError(f"recipe, loss: found {self.loss!r}, expected one of {', '.join(LOSSES)}")
-
-    def augmented(self, images: Tensor) -> Tensor:
-        """The images (N, C, H, W), each changed at random as the recipe says.
-
-        >>> Recipe(rotation=5, stretch=0.1, shift=2).augmented(torch.zeros(2, 1, 3, 4)).shape
-        torch.Size([2, 1, 3, 4])
-        """
-        return random_shift(random_affine(images, rotation=self.rotation, stretch=self.stretch), self.shift)
+from refdesign.frameworks.torch.binarisers import ReCU
+from refdesign.frameworks.torch.layers import LatentWeights
 
 
 @dataclass(frozen=True)
@@ -114,25 +48,28 @@ class Labelled:
                 f"{self.labels.shape}, expected uint8 (N, H, W, C) and (N,)"
             )
 
-    def tensors(self) -> tuple[Tensor, Tensor]:
+    def tensors(self, device: str = "cpu") -> tuple[Tensor, Tensor]:
         """Images (N, C, H, W), uint8, and labels."""
-        return torch.tensor(self.images).permute(0, 3, 1, 2).contiguous(), torch.tensor(self.labels)
+        images = torch.tensor(self.images, device=device).permute(0, 3, 1, 2).contiguous()
+        return images, torch.tensor(self.labels, device=device)
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass over the training images gave: the mean loss, and the accuracy on the validation images."""
+    """What one pass over the training images gave: its mean loss, and accuracy and loss on the validation images."""
 
     loss: float
     validation_accuracy: float
+    validation_loss: float
 
 
 @dataclass
 class Trained:
-    """A trained model, in eval mode, and the course of its training."""
+    """A trained model, in eval mode and on the CPU, the course of its training, and the epoch that was kept."""
 
     model: nn.Module
     history: list[Epoch] = field(default_factory=list)
+    kept: int = 0
 
 
 def outputs(model: nn.Module, images: Tensor) -> Tensor:
@@ -149,6 +86,16 @@ def outputs(model: nn.Module, images: Tensor) -> Tensor:
     return torch.cat(batches)
 
 
+def measure(model: nn.Module, images: Tensor, labels: Tensor, loss: str) -> tuple[float, float]:
+    """The share of images whose largest output is their label's, and the mean of one of `LOSSES`, in eval mode.
+
+    >>> measure(nn.Flatten(), torch.tensor([[[[3.0, 9.0]]], [[[1.0, 0.0]]]]), torch.tensor([1, 1]), "squared_hinge")
+    (0.5, 5.25)
+    """
+    found = outputs(model, images)
+    return float((found.argmax(dim=1) == labels).double().mean()), float(LOSSES[loss](found, labels))
+
+
 def accuracy(model: nn.Module, data: Labelled) -> float:
     """The share of images whose largest output is their label's, in eval mode.
 
@@ -160,17 +107,23 @@ def accuracy(model: nn.Module, data: Labelled) -> float:
     return float((outputs(model, images).argmax(dim=1) == labels).double().mean())
 
 
-def mean_loss(model: nn.Module, data: Labelled, loss: str) -> float:
-    """The mean over all images of one of `LOSSES`, in eval mode.
+class _Best:
+    """The weights of the best epoch so far; a state of its own in the checkpoint."""
 
-    >>> class Zeros(nn.Module):
-    ...     def forward(self, x):
-    ...         return torch.zeros(len(x), 2)
-    >>> mean_loss(Zeros(), Labelled(np.zeros((3, 1, 2, 1), np.uint8), np.array([0, 1, 1])), "squared_hinge")
-    1.0
-    """
-    images, labels = data.tensors()
-    return float(LOSSES[loss](outputs(model, images), labels))
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.weights: dict[str, Any] = {}
+
+    def offer(self, epoch: int, history: list[Epoch], model: nn.Module) -> None:
+        accuracies = [each.validation_accuracy for each in history]
+        if accuracies[-1] > max(accuracies[:-1], default=-1.0):
+            self.epoch, self.weights = epoch, copy.deepcopy(model.state_dict())
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "weights": self.weights}
+
+    def load_state_dict(self, state: dict[str, Any], /) -> None:
+        self.epoch, self.weights = state["epoch"], state["weights"]
 
 
 def train(
@@ -181,7 +134,9 @@ def train(
     *,
     seed: int,
     checkpoint: Path | None = None,
-    progress: Callable[[int, Epoch], None] | None = None,
+    progress: Callable[[list[Epoch]], None] | None = None,
+    execution: Execution | None = None,
+    identity: Mapping[str, int | float | str] | None = None,
 ) -> Trained:
     """Train a model; the same arguments give the same weights, bit for bit, on the same machine and PyTorch.
 
@@ -192,49 +147,118 @@ def train(
         seed: of weights, order and augmentation.
         checkpoint: a file that is written after every epoch (atomically) and resumed from where it exists; a
             resumed run ends in the same weights as an undisturbed one.
-        progress: called after every epoch with the number of epochs done and what the last one gave.
+        progress: called after every epoch with what all epochs so far gave.
+        execution: where and how steps are computed; None is one thread of the CPU.
+        identity: what else the run is; a checkpoint of another is refused.
 
     Returns:
-        The model in eval mode after the last epoch, and every epoch's figures.
+        The model in eval mode, on the CPU, as the recipe keeps it, and every epoch's figures.
 
     Raises:
-        RefdesignError: fewer images than a batch, a checkpoint that is damaged or of another recipe or seed, or a
-            loss that is no finite number (the checkpoint keeps the last good epoch).
+        RefdesignError: fewer images than a batch, a checkpoint that is damaged or of another run, or a loss that is
+            no finite number (the checkpoint keeps the last good epoch).
     """
     if len(data.labels) < recipe.batch_size:
         raise RefdesignError(
             f"training images: found {len(data.labels)}, expected at least {recipe.batch_size} (a batch)"
         )
-    images, labels = data.tensors()
-    steps = len(labels) // recipe.batch_size
-    settings = {**asdict(recipe), "seed": seed, "images": len(labels)}
+    execution = execution or Execution()
+    settings: Settings = {
+        **asdict(recipe), **asdict(execution), "seed": seed, "images": len(data.labels), **(identity or {})
+    }  # fmt: skip
+    steps = len(data.labels) // recipe.batch_size
     history: list[Epoch] = []
-    with deterministic(seed):
-        model = build()
-        optimiser = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.epochs * steps)
+    with deterministic(seed, execution):
+        model = build().to(execution.device)
+        if execution.channels_last:
+            _lay_out(model, torch.channels_last)
+        optimiser = optimiser_of(recipe, model)
+        schedule = schedule_of(recipe, optimiser, steps)
+        best = _Best()
         parts: dict[str, Stateful] = {"model": model, "optimiser": optimiser, "schedule": schedule}
+        if recipe.keep == "best":
+            parts["best"] = best
         if checkpoint is not None and checkpoint.exists():
             history = [Epoch(*figures) for figures in read_checkpoint(checkpoint, parts, settings)]
-        for epoch in range(len(history), recipe.epochs):
-            model.train()
-            order = torch.randperm(len(labels))[: steps * recipe.batch_size]
-            total = 0.0
-            for batch in torch.split(order, recipe.batch_size):
-                loss = LOSSES[recipe.loss](model(recipe.augmented(images[batch])), labels[batch])
-                if not torch.isfinite(loss):
-                    raise RefdesignError(
-                        f"training: the loss is {loss.item()} in epoch {epoch + 1}, expected a finite one"
-                    )
-                optimiser.zero_grad()
-                torch.autograd.backward(loss)
-                optimiser.step()
-                schedule.step()
-                clamp_latent(model)
-                total += loss.item()
-            history.append(Epoch(total / steps, accuracy(model, validation)))
+        step = _compiled(model) if execution.compiled else model
+        training, held_out = data.tensors(execution.device), validation.tensors(execution.device)
+        while len(history) < recipe.epochs and not _patience_is_over(history, recipe.patience):
+            _set_tau(model, recipe.tau(len(history)))
+            loss = _epoch(step, model, training, recipe, optimiser, schedule, len(history) + 1)
+            history.append(Epoch(loss, *measure(model, *held_out, recipe.loss)))
+            best.offer(len(history), history, model)
             if checkpoint is not None:
-                write_checkpoint(checkpoint, parts, settings, [(e.loss, e.validation_accuracy) for e in history])
+                figures = [(e.loss, e.validation_accuracy, e.validation_loss) for e in history]
+                write_checkpoint(checkpoint, parts, settings, figures)
             if progress is not None:
-                progress(len(history), history[-1])
-    return Trained(model.eval(), history)
+                progress(list(history))
+        kept = len(history)
+        if recipe.keep == "best":
+            model.load_state_dict(best.weights)
+            kept = best.epoch
+    _lay_out(model.to("cpu"), torch.contiguous_format)
+    return Trained(model.eval(), history, kept)
+
+
+def _lay_out(model: Any, memory_format: torch.memory_format) -> None:
+    """Bring the weights into a memory format, in place (PyTorch's types do not know this use of `to`)."""
+    model.to(memory_format=memory_format)
+
+
+def _compiled(model: nn.Module) -> Callable[[Tensor], Tensor]:
+    # Else the tenth model of a process is silently not compiled any more, and rounds otherwise.
+    torch.compiler.reset()
+    compiled: Callable[[Tensor], Tensor] = torch.compile(model, dynamic=False)
+    return compiled
+
+
+def _epoch(
+    step: Callable[[Tensor], Tensor],
+    model: nn.Module,
+    data: tuple[Tensor, Tensor],
+    recipe: Recipe,
+    optimiser: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LRScheduler,
+    number: int,
+) -> float:
+    """One pass over the training images; its mean loss."""
+    images, labels = data
+    model.train()
+    steps = len(labels) // recipe.batch_size
+    order = torch.randperm(len(labels))[: steps * recipe.batch_size]
+    total = 0.0
+    for indices in torch.split(order, recipe.batch_size):
+        batch = indices.to(images.device)
+        loss = LOSSES[recipe.loss](step(recipe.augmented(images[batch])), labels[batch])
+        value = loss.item()
+        if not np.isfinite(value):
+            raise RefdesignError(f"training: the loss is {value} in epoch {number}, expected a finite one")
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        optimiser.step()
+        schedule.step()
+        _keep_in_range(model)
+        total += value
+    return total / steps
+
+
+def _patience_is_over(history: list[Epoch], patience: int) -> bool:
+    """Whether the best validation accuracy is `patience` epochs or more ago."""
+    if patience == 0 or not history:
+        return False
+    accuracies = [epoch.validation_accuracy for epoch in history]
+    return len(accuracies) - 1 - accuracies.index(max(accuracies)) >= patience
+
+
+def _set_tau(model: nn.Module, tau: float) -> None:
+    for part in model.modules():
+        if isinstance(part, ReCU):
+            part.set_tau(tau)
+
+
+def _keep_in_range(model: nn.Module) -> None:
+    """Latent weights stay in [-1, 1], as in BinaryNet; ReCU standardises and clamps its own."""
+    with torch.no_grad():
+        for part in model.modules():
+            if isinstance(part, LatentWeights) and not isinstance(part.binariser, ReCU):
+                part.weight.clamp_(-1, 1)

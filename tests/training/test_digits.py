@@ -12,8 +12,9 @@ import torch
 from refdesign.api import load, pretrained
 from refdesign.errors import RefdesignError
 from refdesign.frameworks.torch import from_network
-from refdesign.training.digits import ACTIVATIONS, RECIPE, Result, choose, compare, main, run_one, split
-from refdesign.training.loop import Recipe
+from refdesign.training.digits import ACTIVATIONS, RECIPE, Result, choose, main, run_one, split
+from refdesign.training.exactness import compare
+from refdesign.training.recipe import Recipe
 
 SHIPPED = [activation.network for activation in ACTIVATIONS.values()]
 
@@ -31,9 +32,9 @@ def test_shipped_networks_reach_the_accuracy_that_their_files_state(name: str) -
 @pytest.mark.parametrize("name", SHIPPED)
 def test_torch_computes_the_shipped_networks_to_the_bit_on_all_test_images(name: str) -> None:
     network = pretrained(name)
-    compared, differing = compare(from_network(network), network, split("test"))
-    assert compared > 7_000_000
-    assert differing == 0
+    agreement = compare(from_network(network), network, split("test").images)
+    assert agreement.compared > 7_000_000
+    assert agreement.differing == 0
 
 
 def test_a_difference_between_module_and_network_is_counted() -> None:
@@ -41,9 +42,9 @@ def test_a_difference_between_module_and_network_is_counted() -> None:
     module = from_network(network)
     with torch.no_grad():
         module.get_submodule("dense2").get_parameter("product.weight")[3, 7] *= -1
-    _, differing = compare(module, network, split("validation"))
+    agreement = compare(module, network, split("validation").images)
     # One weight of the last layer: one accumulator and one logit per image.
-    assert differing == 2 * 287
+    assert agreement.by_output == {"dense2.accumulator": 287, "logits": 287}
 
 
 def test_a_run_exports_a_network_that_equals_its_module(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from refdesign.frameworks.torch.models import binarynet
 from refdesign.training.checkpoint import read_checkpoint, write_checkpoint
 from refdesign.training.determinism import deterministic
 from refdesign.training.digits import split
-from refdesign.training.loop import LOSSES, Epoch, Labelled, Recipe, Trained, train
+from refdesign.training.loop import Epoch, Labelled, Trained, train
+from refdesign.training.recipe import LOSSES, Recipe
 
 RECIPE = Recipe(epochs=3, batch_size=37, learning_rate=0.01, rotation=5, stretch=0.05, shift=1)
 build = partial(binarynet, (8, 8, 1), 10, widths=(6, 10), dense=(14,))
@@ -72,9 +73,9 @@ class Killed(Exception):
     """Stands for a killed process."""
 
 
-def kill_after(epochs: int) -> Callable[[int, Epoch], None]:
-    def progress(done: int, _epoch: Epoch) -> None:
-        if done == epochs:
+def kill_after(epochs: int) -> Callable[[list[Epoch]], None]:
+    def progress(history: list[Epoch]) -> None:
+        if len(history) == epochs:
             raise Killed
 
     return progress
@@ -87,7 +88,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path, epochs: int) -
     with pytest.raises(Killed):
         tiny(checkpoint=checkpoint, progress=kill_after(epochs))
     seen: list[int] = []
-    resumed = tiny(checkpoint=checkpoint, progress=lambda done, _: seen.append(done))
+    resumed = tiny(checkpoint=checkpoint, progress=lambda history: seen.append(len(history)))
     assert seen == list(range(epochs + 1, 4))
     assert equal(weights(undisturbed), weights(resumed))
     assert undisturbed.history == resumed.history

@@ -1,0 +1,184 @@
+"""Running a grid: one after another, in processes, or on a Dask cluster; results gathered from run to run.
+
+Every run has a folder of its own under one folder of runs, which is left out of the repository. What came out stands
+in one file of JSON lines beside the grid. Test images are read by `look_at_test` only, once all runs of a block are
+done; until then its networks lie sealed in their folders.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refdesign.api import load
+from refdesign.errors import RefdesignError, missing_extra
+from refdesign.formats.atomic import write_bytes
+from refdesign.training.configuration import Configuration
+from refdesign.training.data import load_test
+from refdesign.training.determinism import Execution
+from refdesign.training.grid import Block, Grid
+from refdesign.training.run import NETWORK, Result, run
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run, wherever it is carried out."""
+
+    configuration: Configuration
+    folder: Path
+    root: Path | None
+    execution: Execution
+
+
+class Results:
+    """The file of JSON lines: one line a run, by its configuration's identity.
+
+    Args:
+        path: the file; none yet is an empty one.
+
+    Raises:
+        RefdesignError: a line that is no result.
+
+    >>> Results(Path("nowhere.jsonl")).rows
+    {}
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: dict[str, dict[str, Any]] = {}
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        except (OSError, UnicodeDecodeError) as error:
+            raise RefdesignError(f"{path}: cannot be read ({error})") from error
+        for number, line in enumerate(lines, start=1):
+            try:
+                row = json.loads(line)
+                self.rows[row["identity"]] = row
+            except (ValueError, KeyError, TypeError) as error:
+                raise RefdesignError(f"{path}, line {number}: found no result of a run ({error})") from error
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Add a run's line, or replace what it says; the file is replaced at once or not at all."""
+        known = self.rows.get(row["identity"], {})
+        self.rows = Results(self.path).rows | {row["identity"]: known | row}
+        text = "".join(f"{json.dumps(each, sort_keys=True)}\n" for each in self.rows.values())
+        write_bytes(self.path, text.encode())
+
+
+def tasks(grid: Grid, blocks: Sequence[Block], results: Results, runs: Path, root: Path | None) -> list[Task]:
+    """What is left to run, each run once, in the order of the blocks and seeds."""
+    left: dict[str, Task] = {}
+    for block in blocks:
+        for _, _, configuration in block.runs():
+            identity = configuration.identity()
+            if identity not in results.rows:
+                left[identity] = Task(configuration, runs / identity, root, grid.execution)
+    return list(left.values())
+
+
+def carry_out(task: Task) -> dict[str, Any]:
+    """Run one task; its line for the results."""
+    result: Result = run(task.configuration, task.folder, root=task.root, execution=task.execution)
+    return {**asdict(result), "configuration": task.configuration.plain()}
+
+
+def run_all(
+    left: Sequence[Task],
+    *,
+    jobs: int = 1,
+    cluster: str | None = None,
+    done: Callable[[dict[str, Any]], None],
+) -> None:
+    """Carry out tasks, one after another, in processes, or on a Dask cluster.
+
+    Args:
+        left: from `tasks`.
+        jobs: processes side by side; 1 stays in this one.
+        cluster: the address of a Dask scheduler, or `"local"` for one of its own; the folders must be reachable
+            under the same paths on all workers.
+        done: called with every line as it comes, in the order of completion.
+
+    Raises:
+        RefdesignError: from the runs; what is done stays done.
+        MissingExtra: Dask is not installed (extra `cluster`).
+    """
+    outcomes: Iterator[dict[str, Any]]
+    if cluster is not None:
+        outcomes = _on_cluster(left, cluster, jobs)
+    elif jobs > 1:
+        outcomes = _in_processes(left, jobs)
+    else:
+        outcomes = map(carry_out, left)
+    for row in outcomes:
+        done(row)
+
+
+def _in_processes(left: Sequence[Task], jobs: int) -> Iterator[dict[str, Any]]:
+    # Started afresh, not forked: a fork of a process with threads can hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        futures = [pool.submit(carry_out, task) for task in left]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _on_cluster(left: Sequence[Task], address: str, jobs: int) -> Iterator[dict[str, Any]]:
+    try:
+        import distributed as untyped
+    except ImportError as error:
+        raise missing_extra("cluster", "distributed") from error
+    distributed: Any = untyped
+    where: dict[str, Any] = {"address": address}
+    if address == "local":
+        where = {"n_workers": jobs, "threads_per_worker": 1, "dashboard_address": None}
+    try:
+        client = distributed.Client(**where)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise RefdesignError(f"cluster: found no Dask scheduler at {address!r} ({error})") from error
+    with client:
+        # Not pure: the same call twice is a run resumed, not a result to be remembered.
+        for future in distributed.as_completed(client.map(carry_out, left, pure=False)):
+            yield future.result()
+
+
+def look_at_test(block: Block, results: Results, runs: Path, root: Path | None) -> Iterator[dict[str, Any]]:
+    """Measure a block's networks on the test images, once all of its runs are done.
+
+    Yields:
+        Each run's line with `test_correct`, `test_images` and `test_accuracy`, also kept in the results.
+
+    Raises:
+        RefdesignError: a run that is not done yet, or a network that is missing.
+    """
+    wanted = block.runs()
+    missing = [f"{arm}, seed {seed}" for arm, seed, each in wanted if each.identity() not in results.rows]
+    if missing:
+        raise RefdesignError(
+            f"block {block.name}: {len(missing)} of {len(wanted)} runs are not done ({missing[0]}, ...); test images "
+            "are looked at when all are"
+        )
+    for _, _, configuration in wanted:
+        row = results.rows[configuration.identity()]
+        if "test_correct" not in row:
+            path = runs / configuration.identity() / NETWORK
+            if not path.exists():
+                raise RefdesignError(f"{path}: the network is missing, expected it beside its finished run")
+            data = load_test(configuration.dataset, root)
+            predictions = np.argmax(load(path).run(data.images)["logits"], axis=1)
+            right = int(np.count_nonzero(predictions == data.labels))
+            row = {
+                **row, "test_correct": right, "test_images": len(data.labels),
+                "test_accuracy": right / len(data.labels),
+            }  # fmt: skip
+            results.add(row)
+        yield row

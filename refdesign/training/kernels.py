@@ -1,0 +1,105 @@
+"""The threshold kernel behind an activation's name: published, random, or a user's own file."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from refdesign.design import published, published_names, read_mat
+from refdesign.errors import RefdesignError
+from refdesign.parameters import ThresholdKernel
+
+NAMED: Mapping[str, str] = {"2d": "threshold_2x2_v1", "3d": "threshold_2x2x4_shifting_n1_right_v1"}
+"""DeSign 2D and 3D: the released kernels that stand for them."""
+
+RANDOM_SHAPE, RANDOM_DEVIATION = (2, 2), 0.05
+"""The random kernel of the released Keras code: independent normal thresholds."""
+
+
+def activation_kernel(
+    name: str, *, seed: int, scale: float = 1.0, centred: bool = False
+) -> ThresholdKernel | None:
+    """The kernel of an activation; None is the plain sign.
+
+    Args:
+        name: `"sign"`, `"2d"`, `"3d"`, `"random"`, a published kernel's name (with or without `threshold_`), the
+            thresholds themselves as JSON (`"[[0.6, 0.9], [0.9, 0.6]]"`), or a file: `.mat` (variable `kernel`),
+            `.json` or `.npz` (`values`), as `refdesign design --save` writes them.
+        seed: of a random kernel.
+        scale: multiplies all thresholds, an ablation.
+        centred: whether their mean is then taken away from each of them, an ablation.
+
+    Raises:
+        RefdesignError: an unknown name, or a file that cannot be read as a kernel.
+
+    >>> activation_kernel("sign", seed=0) is None
+    True
+    >>> activation_kernel("2x2_v1", seed=0).shape, activation_kernel("3d", seed=0).shape
+    ((2, 2, 1), (2, 2, 4))
+    """
+    if name == "sign":
+        return None
+    if name == "random":
+        drawn = np.random.default_rng(seed).normal(0.0, RANDOM_DEVIATION, RANDOM_SHAPE)
+        kernel = ThresholdKernel(drawn)
+    elif name in NAMED:
+        kernel = published(NAMED[name])
+    elif name in published_names() or f"threshold_{name}" in published_names():
+        kernel = published(name if name in published_names() else f"threshold_{name}")
+    elif name.startswith("["):
+        kernel = _inline(name)
+    elif Path(name).suffix.lower() in (".mat", ".json", ".npz"):
+        kernel = read_kernel(Path(name))
+    else:
+        raise RefdesignError(
+            f"activation: found {name!r}, expected sign, 2d, 3d, random, a published kernel "
+            f"({', '.join(published_names())}), thresholds such as [[0.6, 0.9], [0.9, 0.6]], or a file "
+            ".mat, .json or .npz"
+        )
+    if scale == 1.0 and not centred:
+        return kernel
+    values = kernel.values.astype(np.float64) * scale
+    return ThresholdKernel(values - values.mean() if centred else values)
+
+
+def _inline(text: str) -> ThresholdKernel:
+    try:
+        return ThresholdKernel(np.array(json.loads(text), dtype=np.float64))
+    except (ValueError, TypeError) as error:
+        raise RefdesignError(f"activation: found {text!r}, expected rows of numbers ({error})") from error
+
+
+def read_kernel(path: Path) -> ThresholdKernel:
+    """A kernel from a file; see `activation_kernel`.
+
+    Raises:
+        RefdesignError: the file cannot be read, or holds no kernel.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "k.json")
+    ...     _ = file.write_text('{"values": [[0.5, 1.0]]}')
+    ...     read_kernel(file).values.tolist()
+    [[[0.5], [1.0]]]
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".mat":
+        return ThresholdKernel(read_mat(path))
+    try:
+        if suffix == ".json":
+            values = np.array(json.loads(path.read_text(encoding="utf-8"))["values"], dtype=np.float64)
+        else:
+            with np.load(path, allow_pickle=False) as archive:
+                values = np.array(archive["values"], dtype=np.float64)
+    except OSError as error:
+        raise RefdesignError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, zipfile.BadZipFile, EOFError) as error:
+        raise RefdesignError(f"{path}: found no array 'values' of numbers in it ({error})") from error
+    try:
+        return ThresholdKernel(values)
+    except RefdesignError as error:
+        raise RefdesignError(f"{path}: {error}") from error
