@@ -19,9 +19,10 @@ MOVING = frozenset(
 """Operators that move elements and change none."""
 
 COMPUTING = MOVING | {
-    "Abs", "Add", "And", "Cast", "Ceil", "Clip", "Constant", "ConstantOfShape", "Div", "Equal", "Floor", "Greater",
-    "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pad", "Range",
-    "Reciprocal", "Shape", "Sign", "Sqrt", "Sub", "Where",
+    "Abs", "Add", "And", "Cast", "Ceil", "Clip", "Constant", "ConstantOfShape", "Div", "Equal", "Exp", "Floor",
+    "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Log", "Max", "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pad",
+    "Pow", "Range", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "Round", "Shape",
+    "Sign", "Sqrt", "Sub", "Tanh", "Where",
 }  # fmt: skip
 """Operators that are computed where all their inputs are constants."""
 
@@ -49,18 +50,13 @@ def compute(node: Any, inputs: Sequence[NDArray[Any] | None], opset: int) -> lis
     [array([3.], dtype=float32)]
     """
     _check_size(node, inputs)
-    onnx = import_onnx()
+    import_onnx()
     from onnx.reference import ReferenceEvaluator
 
     given = {name: array for name, array in zip(node.input, inputs, strict=True) if array is not None}
-    make, number = onnx.helper.make_tensor_value_info, onnx.helper.np_dtype_to_tensor_dtype
     try:
-        infos = [make(name, number(array.dtype), list(array.shape)) for name, array in given.items()]
-        results = [make(name, onnx.TensorProto.UNDEFINED, None) for name in node.output]
-        graph = onnx.helper.make_graph([node], "node", infos, results)
-        model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opset)])
         with np.errstate(all="ignore"):
-            outputs = ReferenceEvaluator(model).run(None, given)
+            outputs = ReferenceEvaluator(node, opsets={"": opset}).run(None, given)
     except Exception as error:  # whatever the evaluator stumbles over, the node does not fit its inputs
         reason = " ".join(str(error).split())[:200]
         raise RefdesignError(f"cannot be computed: {reason or type(error).__name__}") from error

@@ -1,4 +1,4 @@
-"""What a walk through a graph has found so far, and what its operators share."""
+"""What a walk through a graph has found so far: products, signs and real streams, and how they become layers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdesign.errors import RefdesignError
-from refdesign.formats.onnx_flow import Draft, Flow, Step
-from refdesign.formats.onnx_layers import Tail, tail_of
+from refdesign.formats.onnx_choices import Choice
+from refdesign.formats.onnx_flow import Draft, Flow, Step, same_steps
+from refdesign.formats.onnx_layers import Tail, is_hardtanh, tail_of
+from refdesign.formats.onnx_tabulated import tabulated
+from refdesign.network import Stage
 from refdesign.ops.sign import KERAS_ROUND_BOUNDARY
 from refdesign.parameters import BatchNorm
 
 Value = NDArray[Any] | Flow | None
 Rule = tuple[int | None, float]
-"""The sign at the boundary (None where no sum meets it), and the boundary."""
+"""The sign at the boundary (None where no sum meets it), and the boundary: 0, or that of the Keras activation."""
+
+
+@dataclass
+class Found:
+    """A layer whose bits or real values something reads.
+
+    Attributes:
+        draft: its product.
+        tail: what stands behind its sums.
+        rule: how its sign decides.
+        steps: what stands before its sign, or makes its real values.
+        choice: its sign; None where only its real values are read so far.
+        exact: whether the tail is the steps themselves, not integer thresholds found from them.
+    """
+
+    draft: Draft
+    tail: Tail
+    rule: Rule
+    steps: tuple[Step, ...]
+    choice: Choice | None
+    scale: float = 1.0
+    exact: bool = True
 
 
 @dataclass
@@ -25,61 +50,200 @@ class Context:
 
     Attributes:
         opset: the version of the standard operators.
+        arithmetic: what the user says that the network is meant under; None where the file decides.
         drafts: every layer's product, in order.
-        stages: finished layers: draft, what stands behind its sums, and its sign's rule.
+        found: by name, the layers that are read.
         input_shape: (H, W, C) of the images.
         assumed: lines for the report.
-        signed: by layer name, the steps and the boundary of its sign.
+        tried: names of layers whose thresholds were found by trying every sum.
+        programs: arithmetics that batch norms before real dense layers spell.
     """
 
     opset: int
+    arithmetic: str | None = None
     drafts: list[Draft] = field(default_factory=list)
-    stages: list[tuple[Draft, Tail, Rule]] = field(default_factory=list)
+    found: dict[str, Found] = field(default_factory=dict)
     input_shape: tuple[int, int, int] = (0, 0, 0)
     assumed: list[str] = field(default_factory=list)
-    signed: dict[str, tuple[tuple[Step, ...], float]] = field(default_factory=dict)
+    tried: list[str] = field(default_factory=list)
+    programs: set[str | None] = field(default_factory=set)
 
-    def tail(self, flow: Flow) -> Tail:
-        """What stands behind a flow's sums."""
-        return tail_of(flow.steps, flow.shape[-1])
+    def name(self, wished: str, kind: str) -> str:
+        """A name for a new layer: the one wished for, or its kind and number."""
+        taken = {draft.name for draft in self.drafts}
+        if wished and wished not in taken | {"logits"} and not {".", "/"} & set(wished):
+            return wished
+        number = 1 + len(self.drafts)
+        while f"{kind}{number}" in taken:
+            number += 1
+        return f"{kind}{number}"
 
-    def finish(self, flow: Flow, tie: int, boundary: float, direction: int) -> Flow:
-        """The bits of sums: +1 beyond the boundary in this direction, `tie` at it."""
-        if flow.kind != "sums" or flow.draft is None:
-            raise RefdesignError(f"found the sign of {flow.kind}, expected that of a layer's sums")
-        tail = self.tail(flow)
-        self.signed[flow.draft.name] = (flow.steps, boundary)
-        if boundary not in (0.0, KERAS_ROUND_BOUNDARY) or (boundary and tie != -1):
-            if tail.over_map is not None:
-                raise RefdesignError(f"found a comparison with {boundary} behind a threshold map, expected 0")
-            extents = flow.shape if len(flow.shape) == 3 else (1, 1, *flow.shape)
-            tail, boundary = replace(tail, over_map=np.full(extents, boundary, np.float32)), 0.0
-        if direction < 0:
-            if boundary:
-                raise RefdesignError("found a sign turned round at a boundary that is not 0")
-            tail = _negated(tail, flow.shape[-1])
-        return self.decided(flow, tail, (tie, boundary))
+    def replace_draft(self, draft: Draft) -> None:
+        """Put a draft in the place of the one with its name."""
+        self.drafts[[other.name for other in self.drafts].index(draft.name)] = draft
+
+    def bits(self, flow: Flow) -> Flow:
+        """The bits that a choice is, ±1 up to a scale.
+
+        Raises:
+            RefdesignError: values that are no sign, or a second, different sign of the same layer.
+        """
+        if flow.kind == "bits":
+            return flow
+        if flow.kind != "choice" or flow.draft is None or flow.choice is None:
+            raise RefdesignError(f"found {described(flow)}, expected bits")
+        try:
+            choice = flow.choice.simplified()
+            scale = _scale_of(choice)
+            known = self.found.get(flow.draft.name)
+            if known is None or known.choice is None:
+                self.found[flow.draft.name] = self._signed(flow.draft, flow.steps, choice, scale, known)
+            elif not (known.choice.same(choice) and same_steps(known.steps, flow.steps)):
+                raise RefdesignError("found a second sign, expected one")
+        except RefdesignError as error:
+            raise RefdesignError(f"the sign of layer {flow.draft.name!r}: {error}") from error
+        return replace(flow, kind="bits", choice=None, steps=(), scale=scale)
 
     def decided(self, flow: Flow, tail: Tail, rule: Rule) -> Flow:
-        """The bits of a draft whose tail is known."""
-        if flow.draft is None:
-            raise RefdesignError(f"found the sign of {flow.kind}, expected that of a layer's sums")
-        if any(draft is flow.draft or draft.name == flow.draft.name for draft, _, _ in self.stages):
-            raise RefdesignError(f"found a second sign of layer {flow.draft.name!r}, expected one")
-        self.stages.append((flow.draft, tail, rule))
-        return replace(flow, kind="bits", steps=(), rule=(1, 0.0, 1))
+        """The bits of sums whose integer thresholds are known."""
+        if flow.draft is None or flow.draft.name in self.found:
+            raise RefdesignError("found a second sign of a layer, expected one")
+        self.found[flow.draft.name] = Found(flow.draft, tail, rule, flow.steps, None, exact=False)
+        return replace(flow, kind="bits", steps=())
+
+    def _signed(
+        self, draft: Draft, steps: tuple[Step, ...], choice: Choice, scale: float, known: Found | None
+    ) -> Found:
+        if not issubclass(draft.kind, Stage):
+            raise RefdesignError(f"found the sign of a {draft.kind.kind}, expected that of a layer with a batch norm")
+        try:
+            tail, rule = _plain(steps, choice, draft.shape, scale)
+        except RefdesignError as error:
+            if known is not None or any(kind == "shortcut" for kind, _ in steps):
+                raise
+            try:
+                ternary = any(found.rule[0] == 0 for found in self.found.values())
+                arithmetic = self.arithmetic if self.arithmetic not in (None, "real") else "onnxruntime"
+                tail = tabulated(draft, steps, choice, scale, str(arithmetic), ternary_input=ternary)
+            except RefdesignError as reason:
+                raise RefdesignError(f"{error}; and {reason}") from error
+            self.tried.append(draft.name)
+            zeros = bool((choice.values == 0).any())
+            return Found(draft, tail, (0 if zeros else None, 0.0), steps, choice, scale, exact=False)
+        if known is not None and not same_steps(known.steps, steps):
+            tail = self._joined(known, Found(draft, tail, rule, steps, choice))
+            steps = known.steps if len(known.steps) > len(steps) else steps
+        return Found(draft, tail, rule, steps, choice, scale)
+
+    def real(self, flow: Flow) -> str:
+        """The name of the layer whose real values a map has.
+
+        Raises:
+            RefdesignError: values that the layer's sign is not that of.
+        """
+        draft = flow.draft
+        if flow.kind != "sums" or draft is None or not issubclass(draft.kind, Stage):
+            raise RefdesignError(f"found {described(flow)}, expected the real values of a layer")
+        known = self.found.get(draft.name)
+        made = Found(draft, tail_of(flow.steps, flow.shape[-1]), (None, 0.0), flow.steps, None)
+        if known is None:
+            self.found[draft.name] = made
+        elif not known.exact or known.rule[1]:
+            raise RefdesignError(f"found the real values of {draft.name!r}, whose sign is not taken at 0")
+        elif not same_steps(known.steps, flow.steps):
+            known.tail = self._joined(made, known)
+            known.steps = max(known.steps, flow.steps, key=len)
+        return draft.name
+
+    @staticmethod
+    def _joined(real: Found, signed: Found) -> Tail:
+        """One tail of real values and a sign: a clamp to [-1, 1] between them changes no sign."""
+        for longer, shorter in ((real, signed), (signed, real)):
+            if longer.steps and is_hardtanh(longer.steps[-1]) and same_steps(longer.steps[:-1], shorter.steps):
+                return replace(signed.tail, hardtanh=longer is real)
+        raise RefdesignError(
+            f"found the sign of {real.draft.name!r} and its real values behind different operations, expected the same"
+        )
 
 
-def _negated(tail: Tail, channels: int) -> Tail:
+def _scale_of(choice: Choice) -> float:
+    values = np.unique(np.asarray(choice.values, np.float64))
+    scale = float(np.abs(values).max())
+    if scale == 0 or not np.isin(values, (-scale, 0.0, scale)).all() or not {-scale, scale} <= set(values.tolist()):
+        shown = ", ".join(f"{value:g}" for value in values[:6])
+        raise RefdesignError(f"found activations of {shown}, expected -s and s (bits of 0 and 1 are 2*x - 1 first)")
+    return scale
+
+
+def _plain(steps: tuple[Step, ...], choice: Choice, shape: tuple[int, ...], scale: float) -> tuple[Tail, Rule]:
+    """The tail and rule of a sign at one point per element, in one direction per channel."""
+    if len(choice.points) != 1:
+        raise RefdesignError(f"found a sign with {len(choice.points)} points")
+    point = choice.points[0]
+    below, at, above = (np.asarray(value, np.float64) / scale for value in choice.values)
+    per_channel = all(value.ndim < 3 or value.shape[:2] == (1, 1) for value in (below, at, above))
+    if not per_channel or np.any(below != -above) or np.any(above == 0) or np.any(at != at.ravel()[0]):
+        raise RefdesignError("found a sign whose direction or tie changes over the map or the channels")
+    tie = int(at.ravel()[0])
+    steps, point, boundary = _peeled(steps, point, tie)
+    tail = tail_of(steps, shape[-1])
+    if np.any(point != 0):
+        if tail.over_map is not None or tail.shortcut is not None or tail.hardtanh:
+            raise RefdesignError("found a comparison with something else than 0 behind thresholds")
+        extents = shape if len(shape) == 3 else (1, 1, *shape)
+        over_map = np.broadcast_to(point, extents).astype(np.float32)
+        if np.any(over_map != point):
+            raise RefdesignError("found a comparison with numbers that float32 does not hold")
+        tail = replace(tail, over_map=over_map, arithmetic=tail.arithmetic or "onnxruntime")
+    direction = np.broadcast_to(above.ravel(), shape[-1:]).astype(np.float32)
+    if np.any(direction < 0):
+        if boundary or tail.shortcut is not None:
+            raise RefdesignError("found a sign turned round behind a shortcut, or in the released Keras activation")
+        tail = _turned(tail, direction)
+    return tail, (tie, boundary)
+
+
+def _peeled(
+    steps: tuple[Step, ...], point: NDArray[np.float64], tie: int
+) -> tuple[tuple[Step, ...], NDArray[np.float64], float]:
+    """(z + 1)/2 compared with 1/2, the released Keras activation: z compared with 2**-24, as its roundings come to.
+
+    A multiplication by a power of two in front of a comparison moves into the point, exactly.
+    """
+    forms = [_uniform(step) for step in steps[-2:]]
+    if tie == -1 and np.all(point == 0.5):
+        halves = (("mul", 0.5), ("div", 2.0))
+        if (len(forms) == 2 and forms[0] == ("add", 1.0) and forms[1] in halves) or (
+            len(forms) == 2 and forms[0] in halves and forms[1] == ("add", 0.5)
+        ):
+            return steps[:-2], np.zeros_like(point), KERAS_ROUND_BOUNDARY
+        if forms and forms[-1] in halves:
+            return steps[:-1], np.ones_like(point), 0.0
+    return steps, point, 0.0
+
+
+def _uniform(step: Step) -> tuple[str, float]:
+    kind, values = step
+    if isinstance(values, np.ndarray) and values.size and values.ndim < 3 and np.all(values == values.ravel()[0]):
+        return kind, float(values.ravel()[0])
+    return kind, np.nan
+
+
+def _turned(tail: Tail, direction: NDArray[np.float32]) -> Tail:
+    """What gives -z in channels of direction -1."""
     norm = tail.batch_norm
+    ones, zeros = np.ones(direction.size, np.float32), np.zeros(direction.size, np.float32)
     if norm is None:
-        ones, zeros = np.ones(channels, np.float32), np.zeros(channels, np.float32)
         norm = BatchNorm(ones, zeros, zeros, ones, 0.0, k=ones, c=zeros)
-    norm = replace(
-        norm, gamma=-norm.gamma, beta=-norm.beta, k=None if norm.k is None else -norm.k,
-        c=None if norm.c is None else -norm.c,
-    )  # fmt: skip
-    return replace(tail, batch_norm=norm, over_map=None if tail.over_map is None else -tail.over_map)
+    k, c = (None if value is None else direction * value for value in (norm.k, norm.c))
+    norm = replace(norm, gamma=direction * norm.gamma, beta=direction * norm.beta, k=k, c=c)
+    return replace(tail, batch_norm=norm, over_map=None if tail.over_map is None else tail.over_map * direction)
+
+
+def described(flow: Flow) -> str:
+    """What a tensor is, in words."""
+    words = {"sums": "a layer's real values", "choice": "a choice between values of a layer", "total": "a sum of maps"}
+    return words.get(flow.kind, flow.kind)
 
 
 def only_flow(inputs: list[Value], place: int = 0) -> Flow:

@@ -7,19 +7,20 @@ from the numbers how its input is padded or ordered, however the exporter spelle
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refdesign.errors import RefdesignError
+from refdesign.formats.onnx_choices import Choice
 from refdesign.network import PADDING_MODES, Convolution, Layer, MaxPool, Pair
 from refdesign.ops.padding import FILLS, source_index
 
 Shape = tuple[int, ...]
-Step = tuple[str, NDArray[Any]]
-"""An operation on every element: its name, and its constant per channel (C,) or over the map."""
+Step = tuple[str, Any]
+"""An operation on every element: its name, and its constant per channel (C,) or over the map, or its shortcut."""
 
 FILL_NUMBERS = {value: -1 - index for index, value in enumerate(FILLS.values())}
 """The number that stands for a padded constant: 0, +1 and -1."""
@@ -34,7 +35,8 @@ class Draft:
         kind, fields: the class of the layer and what is known of its fields.
         shape: of its map now, (H, W, C) or (C,).
         largest: the largest accumulator in size, for thresholds that are never reached.
-        done: the finished layer, once its bits are known.
+        reads: what its product reads and how, the same for two bases of one layer.
+        source: of a real layer (a pool or a dense layer), the map that it reads.
     """
 
     name: str
@@ -42,7 +44,8 @@ class Draft:
     fields: dict[str, Any]
     shape: Shape
     largest: float
-    done: list[Layer] = field(default_factory=list)
+    reads: tuple[Any, ...] = ()
+    source: Flow | None = None
 
     def pooled(self, pool: MaxPool) -> Draft:
         """The same layer with a max pool behind its product."""
@@ -53,17 +56,36 @@ class Draft:
 
 
 @dataclass(frozen=True, eq=False)
+class Term:
+    """One term of a sum that is spelled out: elements of a map, and what each is multiplied with (None: nothing).
+
+    Attributes:
+        places: element numbers in the tensor's order, without the batch's axis's meaning (its extent is 1).
+        weights: of the shape of `places`.
+    """
+
+    places: NDArray[np.int64]
+    weights: NDArray[Any] | None
+
+
+@dataclass(frozen=True, eq=False)
 class Flow:
     """A tensor that depends on the image.
 
     Attributes:
-        kind: `"pixels"`, `"sums"` (with what was done to them since), `"fires"` (booleans), `"scaled"` (0 and 1 on
-            their way to ±1) or `"bits"`.
+        kind: `"pixels"`, `"sums"` (a layer's sums and what was done to them since), `"choice"` (a function of those
+            with few values), `"bits"`, or `"total"` (a sum that is spelled out).
         shape: of the map, (H, W, C) or (C,); before the first product as the graph's input has it.
-        places: element numbers of the map, int64, with a leading axis of 1 for the batch.
+        places: element numbers of the map, int64, with an axis of 1 for the batch.
         draft: the layer; None for pixels.
         steps: what was done to each element.
-        rule: how a comparison or sign decides: (the sign at the boundary, the boundary, +1 or -1 for its direction).
+        choice: the function that a choice is.
+        scale: of bits, what they are instead of ±1.
+        terms: of a total, in order.
+        batch: the batch's axis.
+        running: the axis of a running sum; -1 for none.
+        bias: what is added to a total last.
+        spelling: of a total, the operator whose order of summation is its runtime's own; "" where the file's.
     """
 
     kind: str
@@ -71,7 +93,13 @@ class Flow:
     places: NDArray[np.int64]
     draft: Draft | None = None
     steps: tuple[Step, ...] = ()
-    rule: tuple[int, float, int] = (1, 0.0, 1)
+    choice: Choice | None = None
+    scale: float = 1.0
+    terms: tuple[Term, ...] = ()
+    batch: int = 0
+    running: int = -1
+    bias: NDArray[Any] | None = None
+    spelling: str = ""
 
     @classmethod
     def of(cls, kind: str, shape: Shape, **more: Any) -> Flow:
@@ -82,30 +110,68 @@ class Flow:
         """The same map as ONNX's operators leave it, (1, C, H, W)."""
         return replace(self, places=np.moveaxis(self.places, -1, 1)) if len(self.shape) == 3 else self
 
-    def step(self, kind: str, constant: NDArray[Any]) -> Flow:
-        """One more operation with a constant that broadcasts over the tensor; none where it changes nothing.
+    @property
+    def whole(self) -> bool:
+        """Whether every element of the map is there once."""
+        size = int(np.prod(self.shape))
+        return self.places.size == size and np.array_equal(np.sort(self.places.ravel()), np.arange(size))
+
+    def over_map(self, constant: NDArray[Any]) -> NDArray[Any]:
+        """A constant that broadcasts over the tensor, as it lies over the map: with the map's axes, or 1.
 
         Raises:
-            RefdesignError: a constant that makes the tensor larger, or padding that stands before arithmetic.
+            RefdesignError: a constant that makes the tensor larger, or a tensor that is not the whole map.
         """
-        neutral = {"mul": 1, "div": 1, "add": 0, "sub": 0}.get(kind)
-        if neutral is not None and np.all(constant == neutral):
-            return self
         try:
             full = np.broadcast_to(constant, np.broadcast_shapes(constant.shape, self.places.shape))
         except ValueError as error:
             raise RefdesignError(f"found a constant of shape {constant.shape} for {self.places.shape}") from error
         if full.shape != self.places.shape:
             raise RefdesignError(f"found a constant of shape {constant.shape}, which enlarges {self.places.shape}")
-        numbers = self.places.ravel()
-        if numbers.size != int(np.prod(self.shape)) or np.any(np.sort(numbers) != np.arange(numbers.size)):
+        if constant.size == 1:
+            return np.asarray(constant).reshape((1,) * len(self.shape))
+        if not self.whole:
             raise RefdesignError("found arithmetic on a part of a map or on a padded one")
-        ordered = np.empty(numbers.size, dtype=constant.dtype)
-        ordered[numbers] = full.ravel()
+        ordered = np.empty(self.places.size, dtype=constant.dtype)
+        ordered[self.places.ravel()] = full.ravel()
         by_place = ordered.reshape(-1, self.shape[-1])
-        same = len(self.shape) == 3 and self.kind != "pixels" and bool(np.all(by_place == by_place[0]))
-        value = by_place[0] if same else ordered.reshape(self.shape)
+        if np.all(by_place == by_place[0]):
+            row: NDArray[Any] = by_place[0]
+            return row.reshape((1,) * (len(self.shape) - 1) + (-1,))
+        return ordered.reshape(self.shape)
+
+    def step(self, kind: str, constant: NDArray[Any]) -> Flow:
+        """One more operation with a constant that broadcasts over the tensor; none where it changes nothing.
+
+        Raises:
+            RefdesignError: as `over_map`.
+        """
+        neutral = {"mul": 1, "div": 1, "add": 0, "sub": 0}.get(kind)
+        value = self.over_map(constant)
+        if neutral is not None and np.all(constant == neutral):
+            return self
+        if not self.whole:
+            raise RefdesignError("found arithmetic on a part of a map or on a padded one")
+        if self.kind == "pixels":
+            value = np.ascontiguousarray(np.broadcast_to(value, self.shape))
+        elif value.size in (1, self.shape[-1]):
+            value = np.ascontiguousarray(np.broadcast_to(value.ravel(), self.shape[-1:]))
         return replace(self, steps=(*self.steps, (kind, value)))
+
+    def after(self, kind: str, *numbers: float) -> Flow:
+        """One more operation that is the same for every element, such as a clip."""
+        return replace(self, steps=(*self.steps, (kind, np.array(numbers, np.float32))))
+
+
+def same_steps(a: tuple[Step, ...], b: tuple[Step, ...]) -> bool:
+    """Whether two maps were treated alike."""
+    return a is b or (len(a) == len(b) and all(_same(x, y) for x, y in zip(a, b, strict=True)))
+
+
+def _same(a: Step, b: Step) -> bool:
+    if a[0] != b[0] or not (isinstance(a[1], np.ndarray) and isinstance(b[1], np.ndarray)):
+        return a == b
+    return a[1] is b[1] or (a[1].dtype == b[1].dtype and np.array_equal(a[1], b[1]))
 
 
 def geometry(flow: Flow, kernel: Pair, found: dict[str, Any]) -> dict[str, Any]:

@@ -19,14 +19,16 @@ from numpy.typing import NDArray
 from refdesign.conventions import ARITHMETICS, Conventions
 from refdesign.errors import RefdesignError
 from refdesign.formats import onnx_constants as constants
-from refdesign.formats.onnx_context import Context
+from refdesign.formats.onnx_context import Context, Found, described
 from refdesign.formats.onnx_file import parse, read_bytes, tensor
 from refdesign.formats.onnx_flow import Draft, Flow
-from refdesign.formats.onnx_layers import Tail, finished, kernel_of
+from refdesign.formats.onnx_layers import Tail, finished, kernel_of, tail_of
 from refdesign.formats.onnx_nodes import HANDLERS
-from refdesign.network import Layer, NetworkData
+from refdesign.formats.qonnx_in import ON_CONSTANTS, on_constants
+from refdesign.network import AveragePool, Layer, NetworkData, RealDense
+from refdesign.parameters import ThresholdKernel
 
-_LARGEST_MAP = 1 << 24
+_LARGEST_MAP = 1 << 22
 
 
 @dataclass
@@ -76,7 +78,7 @@ def from_bytes(data: bytes, *, folder: Path | None = None, arithmetic: str | Non
     if arithmetic is not None and arithmetic not in ARITHMETICS:
         raise RefdesignError(f"arithmetic: found {arithmetic!r}, expected one of {', '.join(ARITHMETICS)}")
     model = parse(data)
-    importer = _Importer(model, folder)
+    importer = _Importer(model, folder, arithmetic)
     importer.walk()
     return importer.network(arithmetic)
 
@@ -84,11 +86,11 @@ def from_bytes(data: bytes, *, folder: Path | None = None, arithmetic: str | Non
 class _Importer:
     """One walk through a graph; `values` maps a tensor's name to a constant array or a `Flow`."""
 
-    def __init__(self, model: Any, folder: Path | None) -> None:
+    def __init__(self, model: Any, folder: Path | None, arithmetic: str | None) -> None:
         self.graph = model.graph
         self.folder = folder
         versions = {entry.domain: entry.version for entry in model.opset_import}
-        self.context = Context(opset=versions.get("", versions.get("ai.onnx", 7)))
+        self.context = Context(versions.get("", versions.get("ai.onnx", 7)), arithmetic)
         self.values: dict[str, NDArray[Any] | Flow] = {}
         self.tensors = {proto.name: proto for proto in self.graph.initializer}
 
@@ -137,22 +139,25 @@ class _Importer:
             raise RefdesignError("found a reference to an attribute outside of a function")
         inputs = [self._value(name) for name in node.input]
         flows = [value for value in inputs if isinstance(value, Flow)]
-        if node.domain in ("", "ai.onnx") and not flows:
-            if node.op_type not in constants.COMPUTING:
-                raise RefdesignError("found on constants, expected one of " + ", ".join(sorted(constants.COMPUTING)))
-            arrays = self._constant(node) if node.op_type == "Constant" else None
-            if arrays is None:
-                plain = [value if isinstance(value, np.ndarray) else None for value in inputs]
-                arrays = constants.compute(node, plain, self.context.opset)
-            self.values.update(zip(node.output, arrays, strict=False))
-            return
         key = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+        if not flows:
+            self.values.update(zip(node.output, self._computed(node, key, inputs), strict=False))
+            return
         handler = HANDLERS.get(key)
         if handler is None:
             raise RefdesignError(f"found {key}, which no layer of a binary network has; known are "
                                  + ", ".join(sorted(HANDLERS)))  # fmt: skip
         result = handler(self.context, node, inputs)
-        self.values[node.output[0]] = result
+        self.values.update(zip(node.output, result if isinstance(result, list) else [result], strict=False))
+
+    def _computed(self, node: Any, key: str, inputs: list[Any]) -> list[NDArray[Any]]:
+        """What a node on constants gives."""
+        if key in ON_CONSTANTS:
+            return on_constants(node, inputs)
+        if key not in constants.COMPUTING:
+            raise RefdesignError(f"found {key} on constants, expected one of " + ", ".join(sorted(constants.COMPUTING)))
+        arrays = self._constant(node) if node.op_type == "Constant" else None
+        return constants.compute(node, inputs, self.context.opset) if arrays is None else arrays
 
     def _constant(self, node: Any) -> list[NDArray[Any]] | None:
         for entry in node.attribute:
@@ -165,23 +170,30 @@ class _Importer:
         output = self.graph.output[-1].name if self.graph.output else ""
         last = self._value(output) if output in self.values else None
         if not isinstance(last, Flow) or last.kind != "sums" or last.draft is None:
-            kind = last.kind if isinstance(last, Flow) else "nothing that depends on the image"
+            kind = described(last) if isinstance(last, Flow) else "nothing that depends on the image"
             raise RefdesignError(f"output {output!r}: found {kind}, expected the logits, sums of a last layer")
-        if not np.array_equal(np.sort(last.places.ravel()), np.arange(int(np.prod(last.shape)))):
+        if not last.whole:
             raise RefdesignError(f"output {output!r}: found a part of the logits, expected all of them")
-        stages = [*self.context.stages, (last.draft, self.context.tail(last), (None, 0.0))]
-        order = [draft.name for draft, _, _ in stages]
-        if order != [draft.name for draft in self.context.drafts]:
-            raise RefdesignError(f"graph: found layers {', '.join(order)}, expected each to read the one before")
+        drafts = self.context.drafts
+        found = [self.context.found.get(draft.name) for draft in drafts[:-1]]
+        for draft, entry in zip(drafts, found, strict=False):
+            if entry is None and draft.kind is not AveragePool:
+                raise RefdesignError(f"layer {draft.name!r}: found nothing that reads its values")
+        if last.draft is not drafts[-1]:
+            raise RefdesignError(f"output {output!r}: found the sums of {last.draft.name!r}, "
+                                 f"expected those of the last layer, {drafts[-1].name!r}")  # fmt: skip
+        entries = [*(entry for entry in found if entry is not None), self._last(last)]
         report = Report()
-        conventions = self._conventions(stages, arithmetic, report)
+        conventions = self._conventions(entries, arithmetic, report)
         layers: list[Layer] = []
-        for draft, tail, _ in stages:
-            kernel = None
+        tails = {entry.draft.name: entry.tail for entry in entries}
+        for draft in drafts:
+            tail, kernel = tails.get(draft.name, Tail(None, None, None)), None
             if tail.over_map is not None:
                 kernel = kernel_of(tail.over_map, conventions.channel_map)
             layers.append(finished(draft, tail, kernel))
-            report.recognised.append(_line(draft, tail, kernel))
+            tried = draft.name in self.context.tried
+            report.recognised.append(_line(draft, tail, kernel, tried))
         report.assumed += self.context.assumed
         name = self.graph.name or "imported"
         network = NetworkData(
@@ -189,16 +201,37 @@ class _Importer:
         )
         return network, report
 
-    def _conventions(self, stages: list[Any], arithmetic: str | None, report: Report) -> Conventions:
-        ties = {rule[0] for _, _, rule in stages[:-1]} - {None}
+    def _last(self, flow: Flow) -> Found:
+        """The last layer, whose values are the logits."""
+        if flow.draft is None or flow.draft.kind is AveragePool:
+            raise RefdesignError("found an average pool as the last layer, expected logits")
+        try:
+            tail = tail_of(flow.steps, flow.shape[-1])
+        except RefdesignError as error:
+            raise RefdesignError(f"layer {flow.draft.name!r}, the last: {error}") from error
+        if tail.over_map is not None or tail.shortcut is not None or tail.hardtanh:
+            raise RefdesignError("output: found more than a batch norm behind the last layer's sums")
+        if flow.draft.kind is RealDense and flow.steps:
+            raise RefdesignError("output: found operations behind a real last layer, expected its sums")
+        return Found(flow.draft, tail, (None, 0.0), flow.steps, None)
+
+    def _conventions(self, entries: list[Found], arithmetic: str | None, report: Report) -> Conventions:
+        ties = {entry.rule[0] for entry in entries} - {None}
         if len(ties) > 1:
-            choices = ", ".join(f"{rule[0]:+d} in {draft.name}" for draft, _, rule in stages[:-1] if rule[0] in ties)
+            choices = ", ".join(f"{e.rule[0]:+d} in {e.draft.name}" for e in entries if e.rule[0] in ties)
             raise RefdesignError(f"signs: found {choices} for a sum of zero, expected one choice in a network")
-        rounds = {rule[1] > 0 for _, _, rule in stages[:-1]}
+        signed = [entry for entry in entries if entry.rule[0] is not None]
+        rounds = {entry.rule[1] > 0 for entry in signed}
         if len(rounds) > 1:
             raise RefdesignError("signs: found the released Keras activation and others, expected one")
-        programs = {tail.arithmetic for _, tail, _ in stages} - {None}
-        if arithmetic is None:
+        programs = ({entry.tail.arithmetic for entry in entries} | self.context.programs) - {None}
+        if "real" in programs and arithmetic not in (None, "real"):
+            raise RefdesignError(f"arithmetic: found {arithmetic!r}, expected 'real': the first layer's pixels are "
+                                 "normalised, which only exact arithmetic moves behind integer sums")  # fmt: skip
+        if arithmetic is None and "real" in programs:
+            arithmetic = "real"
+            report.assumed.append("arithmetic 'real': exact, since the map of normalised pixels is")
+        elif arithmetic is None:
             if len(programs) > 1:
                 raise RefdesignError(
                     f"batch norms: found the programs {', '.join(sorted(map(str, programs)))} in one network; "
@@ -206,14 +239,13 @@ class _Importer:
                 )
             arithmetic = str(programs.pop()) if programs else "real"
             report.assumed.append(f"arithmetic {arithmetic!r}: what the file's operators round, one by one")
+        maps = [entry.tail.over_map for entry in entries if entry.tail.over_map is not None]
         sizes = {
-            channel_map: sum(
-                kernel_of(tail.over_map, channel_map).shape[2] for _, tail, _ in stages if tail.over_map is not None
-            )
+            channel_map: sum(kernel_of(over_map, channel_map).shape[2] for over_map in maps)
             for channel_map in ("tile", "repeat")
         }
         channel_map = "tile" if sizes["tile"] <= sizes["repeat"] else "repeat"
-        tie, keras = (ties.pop() if ties else 1), rounds == {True}
+        tie, keras = next((tie for tie in ties if tie is not None), 1), rounds == {True}
         report.recognised.append(f"sign: {sign_words(tie, keras)}")
         return Conventions(
             sign_at_zero=tie, sign_rule="keras_round" if keras else "compare", arithmetic=arithmetic,
@@ -230,12 +262,21 @@ def sign_words(tie: int, keras: bool) -> str:
     return "fires above 2**-24, as the released Keras activation" if keras else f"of zero is {tie:+d}"
 
 
-def _line(draft: Draft, tail: Tail, kernel: Any) -> str:
+def _line(draft: Draft, tail: Tail, kernel: ThresholdKernel | None, tried: bool) -> str:
     parts = [f"{draft.name}: {draft.kind.kind}, output {draft.shape}"]
     if "pool" in draft.fields:
         parts.append(f"max pool {draft.fields['pool'].size}")
-    if tail.batch_norm is not None:
-        parts.append("batch norm" if tail.batch_norm.k is None else "batch norm folded into scale and bias")
+    if tried:
+        parts.append("integer thresholds, found by computing its operators for every attainable sum")
+    norm = draft.fields.get("input_batch_norm", tail.batch_norm)
+    if norm is not None and not tried:
+        parts.append("batch norm" if norm.k is None else "batch norm folded into scale and bias")
+    if norm is not None and norm.affine is not None:
+        parts.append("normalised pixels as an exact map")
     if kernel is not None:
         parts.append("threshold kernel of period {}x{} with {} slices".format(*kernel.shape))
+    if tail.shortcut is not None:
+        parts.append(f"+ {tail.shortcut.source}")
+    if tail.hardtanh:
+        parts.append("hardtanh")
     return ", ".join(parts)

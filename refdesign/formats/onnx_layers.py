@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from refdesign.errors import RefdesignError
 from refdesign.formats.onnx_flow import Draft, Step
 from refdesign.formats.onnx_tables import batch_norm_of
 from refdesign.formats.periodic import smallest_kernel
-from refdesign.network import Stage
+from refdesign.network import AveragePool, Layer, RealDense, Shortcut
 from refdesign.parameters import BatchNorm, ThresholdKernel
 
 _EXACT = 2**22
@@ -28,11 +28,15 @@ class Tail:
         batch_norm: per channel; None where there is none.
         over_map: thresholds subtracted from y, float32 (H, W, C); None where there are none.
         arithmetic: the program that the steps spell, or None where nothing is rounded.
+        shortcut: a residual addition behind the thresholds.
+        hardtanh: whether a clamp to [-1, 1] stands behind all.
     """
 
     batch_norm: BatchNorm | None
     over_map: NDArray[np.float32] | None
     arithmetic: str | None
+    shortcut: Shortcut | None = None
+    hardtanh: bool = False
 
 
 def two_valued(weights: NDArray[Any], where: str) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
@@ -44,8 +48,7 @@ def two_valued(weights: NDArray[Any], where: str) -> tuple[NDArray[np.bool_], ND
     >>> two_valued(np.float32([[0.5, -0.5]]), "conv")[1]
     array([0.5], dtype=float32)
     """
-    if weights.dtype != np.float32 or not np.isfinite(weights).all():
-        raise RefdesignError(f"{where}: found weights of {weights.dtype}, expected finite float32")
+    weights = as_float32(weights, f"{where}: found weights")
     rows = np.abs(weights.reshape(len(weights), -1))
     scale = rows[:, 0]
     if np.any(rows != scale[:, np.newaxis]) or not scale.all():
@@ -60,50 +63,104 @@ def two_valued(weights: NDArray[Any], where: str) -> tuple[NDArray[np.bool_], ND
     return weights > 0, scale
 
 
+def as_float32(values: NDArray[Any], what: str) -> NDArray[np.float32]:
+    """Finite numbers that float32 holds exactly, as float32.
+
+    >>> as_float32(np.float64([0.5]), "x").dtype
+    dtype('float32')
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        rounded = values.astype(np.float32) if values.dtype in (np.float32, np.float64) else np.zeros(1, np.float32)
+        if values.dtype not in (np.float32, np.float64) or not np.isfinite(values).all() or np.any(rounded != values):
+            raise RefdesignError(f"{what} of {values.dtype}, expected finite float32, or float64 that float32 holds")
+    return np.ascontiguousarray(rounded)
+
+
 def tail_of(steps: tuple[Step, ...], channels: int) -> Tail:
-    """The batch norm and the thresholds that steps on sums spell.
+    """The batch norm, the thresholds and what stands behind them, which steps on sums spell.
 
     Raises:
-        RefdesignError: steps that are no batch norm followed by a subtracted map, naming them.
+        RefdesignError: steps that are no batch norm followed by a subtracted map, a residual addition and a clamp to
+            [-1, 1], naming them.
     """
+    front, shortcut, hardtanh = list(steps), None, False
+    if front and is_hardtanh(front[-1]):
+        front.pop()
+        hardtanh = True
+    if front and front[-1][0] == "shortcut":
+        shortcut = front.pop()[1]
+    found = _normalised(tuple(front), channels)
+    return replace(found, shortcut=shortcut, hardtanh=hardtanh)
+
+
+def is_hardtanh(step: Step) -> bool:
+    """Whether a step clamps to [-1, 1]."""
+    return step[0] == "clip" and step[1].tolist() == [-1.0, 1.0]
+
+
+def _normalised(steps: tuple[Step, ...], channels: int) -> Tail:
     over_map: NDArray[np.float32] | None = None
     if len(steps) == 1 and steps[0][0] == "table":
         return Tail(*_recovered(steps[0][1]))
+    if steps and steps[0][0] == "affine":
+        behind = _normalised(steps[1:], channels)
+        ones, zeros = np.ones(channels, np.float32), np.zeros(channels, np.float32)
+        norm = behind.batch_norm or BatchNorm(ones, zeros, zeros, ones, 0.0)
+        return replace(behind, batch_norm=replace(norm, k=None, c=None, affine=steps[0][1]), arithmetic="real")
     found = list(steps)
+    for kind, values in found:
+        if kind in ("clip", "shortcut"):
+            what = {"clip": "clamp"}.get(kind, kind)
+            raise RefdesignError(f"found a {what} before other operations, expected none")
+        if values.dtype == np.float64 and kind != "table":
+            raise RefdesignError("found arithmetic in float64, expected float32")
     if found and found[-1][0] in ("add", "sub") and found[-1][1].ndim == 3:
-        kind, values = found.pop()
-        over_map = np.asarray(values if kind == "sub" else -values, dtype=np.float32)
-    elif len(found) > 1 and found[-1][0] in ("add", "sub") and (found[-2][0] == "bn" or len(found) in (3, 5)):
-        # The same threshold over the whole map, behind a complete batch norm.
-        kind, values = found.pop()
-        over_map = np.asarray(values if kind == "sub" else -values, dtype=np.float32).reshape(1, 1, -1)
+        over_map = _signed(found.pop(), "sub").astype(np.float32)
     if any(kind not in ("bn", "table") and (values.ndim != 1 or values.size != channels) for kind, values in found):
         raise RefdesignError("found arithmetic that varies over the map before a batch norm, expected a threshold map")
-    alpha = None
-    if len(found) in (2, 5) and found[0][0] == "mul" and found[1][0] in ("bn", "sub"):
-        alpha = found.pop(0)[1]
-    kinds = [kind for kind, _ in found]
+    spelled, program = _batch_norm(found, channels)
+    if over_map is None and found and found[0][0] in ("add", "sub"):  # the same threshold over the whole map
+        over_map = _signed(found.pop(0), "sub").astype(np.float32).reshape(1, 1, -1)
+    if found:
+        raise RefdesignError(
+            f"found {', '.join(kind for kind, _ in steps)} behind the sums, expected a batch norm: one node, a "
+            "multiplication and an addition, or mean, deviation, gamma and beta one by one"
+        )
+    return Tail(spelled, over_map, program if over_map is None else program or "onnxruntime")
+
+
+def _batch_norm(found: list[Step], channels: int) -> tuple[BatchNorm | None, str | None]:
+    """The batch norm that the first steps spell, which are taken away, and its program; operations can be missing."""
     ones, zeros = np.ones(channels, np.float32), np.zeros(channels, np.float32)
-    if not found:
-        batch_norm = None if alpha is None else BatchNorm(alpha, zeros, zeros, ones, 0.0, k=alpha, c=zeros)
-        return Tail(batch_norm, over_map, None if batch_norm is None and over_map is None else "onnxruntime")
-    if kinds == ["bn"]:
-        gamma, beta, mean, variance, epsilon = found[0][1]
-        return Tail(BatchNorm(gamma, beta, mean, variance, float(epsilon[0]), alpha=alpha), over_map, "onnxruntime")
-    if kinds in (["mul"], ["add"], ["sub"], ["mul", "add"], ["mul", "sub"]):
-        k = found[0][1] if kinds[0] == "mul" else ones
-        c = zeros if kinds[-1] == "mul" else found[-1][1] * np.float32(-1 if kinds[-1] == "sub" else 1)
-        return Tail(BatchNorm(k, c, zeros, ones, 0.0, k=k, c=c), over_map, "onnxruntime")
-    if kinds == ["sub", "div", "mul", "add"]:
-        mean, deviation, gamma, beta = (values for _, values in found)
+
+    def take(*kinds: str) -> NDArray[Any] | None:
+        return _signed(found.pop(0), kinds[0]) if found and found[0][0] in kinds else None
+
+    kinds = [kind for kind, _ in found]
+    alpha = take("mul") if kinds[:2] in (["mul", "bn"], ["mul", "sub"], ["mul", "div"], ["mul", "mul"]) else None
+    if "div" in kinds:
+        mean, deviation = take("sub", "add"), take("div")
+        gamma, beta = take("mul"), take("add", "sub")
+        if deviation is None:
+            raise RefdesignError(f"found {', '.join(kinds)} behind the sums, expected a mean and a deviation first")
         variance = deviation * deviation  # the square root of a rounded square is the number itself
         if np.any(np.sqrt(variance) != deviation):
             raise RefdesignError("found a negative or extreme divisor, expected a standard deviation")
-        return Tail(BatchNorm(gamma, beta, mean, variance, 0.0, alpha=alpha), over_map, "released_torch")
-    raise RefdesignError(
-        f"found {', '.join(kinds)} behind the sums, expected a batch norm: one node, a multiplication and an addition, "
-        "or mean, deviation, gamma and beta one by one"
-    )
+        gamma, beta = ones if gamma is None else gamma, zeros if beta is None else beta
+        return BatchNorm(gamma, beta, zeros if mean is None else mean, variance, 0.0, alpha=alpha), "released_torch"
+    if kinds[:1] == ["bn"] or (alpha is not None and kinds[1] == "bn"):
+        gamma, beta, mean, variance, epsilon = found.pop(0)[1]
+        return BatchNorm(gamma, beta, mean, variance, float(epsilon[0]), alpha=alpha), "onnxruntime"
+    k, c = take("mul"), take("add", "sub")
+    if alpha is None and k is None and c is None:
+        return None, None
+    k, c = ones if k is None else k, zeros if c is None else c
+    return BatchNorm(k, c, zeros, ones, 0.0, alpha=alpha, k=k, c=c), "onnxruntime"
+
+
+def _signed(step: Step, kind: str) -> NDArray[Any]:
+    """A step's constant, negated where it is the opposite of the kind wanted."""
+    return np.asarray(step[1] if step[0] == kind else -step[1])
 
 
 def _recovered(values: NDArray[np.float64]) -> tuple[BatchNorm, None, str]:
@@ -111,18 +168,21 @@ def _recovered(values: NDArray[np.float64]) -> tuple[BatchNorm, None, str]:
     return batch_norm, None, program
 
 
-def finished(draft: Draft, tail: Tail, kernel: ThresholdKernel | None) -> Stage:
+def finished(draft: Draft, tail: Tail, kernel: ThresholdKernel | None) -> Layer:
     """The layer of a draft.
 
     Raises:
         RefdesignError: fields that do not fit, naming the layer.
     """
+    fields: dict[str, Any] = {"name": draft.name, **draft.fields}
+    if not issubclass(draft.kind, (AveragePool, RealDense)):
+        fields |= {
+            "batch_norm": tail.batch_norm, "kernel": kernel, "shortcut": tail.shortcut, "hardtanh": tail.hardtanh
+        }  # fmt: skip
     try:
-        layer = draft.kind(name=draft.name, **draft.fields, batch_norm=tail.batch_norm, kernel=kernel)  # type: ignore[call-arg]
+        return draft.kind(**fields)
     except RefdesignError as error:
         raise RefdesignError(f"layer {draft.name!r}: {error}") from error
-    assert isinstance(layer, Stage)
-    return layer
 
 
 def kernel_of(over_map: NDArray[np.float32], channel_map: str) -> ThresholdKernel:

@@ -7,100 +7,125 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from refdesign.errors import RefdesignError
 from refdesign.formats import onnx_constants as constants
-from refdesign.formats.onnx_context import Context, Value, only_flow, scalar
-from refdesign.formats.onnx_flow import FILL_NUMBERS, Flow, Step, is_map
+from refdesign.formats import qonnx_in
+from refdesign.formats.onnx_comparisons import cast_choice, chosen, clip, compare, logical, on_choices, round_, sign
+from refdesign.formats.onnx_context import Context, Value, described, only_flow, scalar
+from refdesign.formats.onnx_flow import Flow, is_map
 from refdesign.formats.onnx_flow import pair as attribute_pair
 from refdesign.formats.onnx_functions import INTEGER_CELLS
 from refdesign.formats.onnx_layers import integer_tail
+from refdesign.formats.onnx_moves import move, pad, shape
+from refdesign.formats.onnx_pools import pooled_first
 from refdesign.formats.onnx_products import convolution, dense
-from refdesign.formats.onnx_tables import table_step
+from refdesign.formats.onnx_real import added, pooled, real_dense
+from refdesign.formats.onnx_totals import matrix_of, spread, weighted, windows, with_bias
 from refdesign.network import MaxPool
 from refdesign.ops.sign import KERAS_ROUND_BOUNDARY
 
 
-def _move(context: Context, node: Any, inputs: list[Value]) -> Flow:
-    """An operator that moves elements moves their numbers."""
-    flows = [value for value in inputs if isinstance(value, Flow)]
-    first = flows[0]
-    if node.op_type == "Gather" and len(inputs) == 2 and isinstance(inputs[0], np.ndarray):
-        return replace(first, steps=(table_step(first, inputs[0]),))
-    if any(flow.draft is not first.draft or flow.kind != first.kind or flow.steps is not first.steps for flow in flows):
-        raise RefdesignError("found two different maps put together, expected parts of one")
-    arrays = [value.places if isinstance(value, Flow) else value for value in inputs]
-    if any(array is not None and array.dtype != np.int64 for array in arrays):
-        raise RefdesignError("found a map put together with constants, expected a Pad")
-    if node.op_type == "Concat" and len(flows) != len(inputs):
-        raise RefdesignError("found a map put together with constants, expected a Pad")
-    moved = constants.compute(node, arrays, context.opset)
-    if len(moved) != 1 or moved[0].dtype != np.int64 or moved[0].ndim < 2 or moved[0].shape[0] != 1:
-        raise RefdesignError("found the batch's axis moved or split, expected it first and alone")
-    return replace(first, places=np.ascontiguousarray(moved[0]))
+def _cumulated(context: Context, node: Any, inputs: list[Value]) -> Flow:
+    flow, found = only_flow(inputs), constants.attributes(node)
+    axis = int(scalar(inputs[1] if len(inputs) > 1 else None, "an axis"))
+    if flow.kind != "total" or found.get("exclusive", 0) or found.get("reverse", 0):
+        raise RefdesignError(f"found a running sum of {described(flow)}, expected one of products")
+    return replace(flow, running=axis % flow.places.ndim)
 
 
-def _shape(context: Context, node: Any, inputs: list[Value]) -> Any:
-    """The shape of a map; the batch counts as 1, which only shapes of the batch itself can see."""
-    return constants.compute(node, [only_flow(inputs).places], context.opset)[0]
+def _reduced(context: Context, node: Any, inputs: list[Value]) -> Flow:
+    """A sum of products along an axis, or the mean over rows and columns."""
+    flow, found = only_flow(inputs), constants.attributes(node)
+    given = inputs[1] if len(inputs) > 1 and inputs[1] is not None else found.get("axes", ())
+    axes = sorted(int(axis) % flow.places.ndim for axis in np.ravel(np.asarray(given)))
+    if flow.kind == "total" and node.op_type == "ReduceSum" and len(axes) == 1 and not found.get("keepdims", 1):
+        return spread(flow, axes[0], "ReduceSum")
+    first = Flow.of("sums", flow.shape).channels_first()
+    rows = next((k for k, places in enumerate((first.places, first.places.transpose(0, 2, 3, 1)))
+                 if np.array_equal(flow.places, places)), None)  # fmt: skip
+    if flow.kind != "sums" or node.op_type != "ReduceMean" or rows is None or axes != [[2, 3], [1, 2]][rows]:
+        raise RefdesignError(f"found {node.op_type} of {described(flow)} over axes {axes}, expected the mean of a map")
+    made = pooled(replace(flow, places=first.places), (flow.shape[0], flow.shape[1]))
+    _assume_mean(context, node)
+    if found.get("keepdims", 1):
+        return made if rows == 0 else replace(made, places=made.places.transpose(0, 2, 3, 1))
+    return replace(made, places=made.places.reshape(1, -1))
 
 
-def _pad(context: Context, node: Any, inputs: list[Value]) -> Flow:
-    flow = only_flow(inputs)
-    fill = scalar(inputs[2], "the padded value") if len(inputs) > 2 and inputs[2] is not None else 0.0
-    if flow.kind not in ("pixels", "bits"):
-        raise RefdesignError(f"found padding of {flow.kind}, expected it before a product")
-    if fill not in FILL_NUMBERS:
-        raise RefdesignError(f"found padding with {fill}, expected 0, +1 or -1")
-    arrays = [flow.places, inputs[1], np.array(FILL_NUMBERS[int(fill)], np.int64), *inputs[3:]]
-    moved = constants.compute(_with_fill(node), arrays, context.opset)  # type: ignore[arg-type]
-    if moved[0].ndim != flow.places.ndim or moved[0].shape[0] != 1:
-        raise RefdesignError("found the batch padded")
-    return replace(flow, places=np.ascontiguousarray(moved[0]))
+def _average_pool(context: Context, node: Any, inputs: list[Value]) -> Flow:
+    flow, found = only_flow(inputs), constants.attributes(node)
+    if flow.kind != "sums" or not np.array_equal(flow.places, Flow.of("sums", flow.shape).channels_first().places):
+        raise RefdesignError(f"found an average pool of {described(flow)}, expected one of a layer's real values")
+    size = (flow.shape[0], flow.shape[1])
+    if node.op_type == "AveragePool":
+        size = attribute_pair(found, "kernel_shape")
+        if attribute_pair(found, "strides") != size or any(found.get("pads", ())) or found.get("ceil_mode", 0):
+            raise RefdesignError("found an average pool of overlapping or padded windows, expected plain ones")
+    _assume_mean(context, node)
+    return pooled(flow, size)
 
 
-def _with_fill(node: Any) -> Any:
-    copy = type(node)()
-    copy.CopyFrom(node)
-    if len(copy.input) < 3:
-        copy.input.append("fill")
-    elif not copy.input[2]:
-        copy.input[2] = "fill"
-    return copy
+def _assume_mean(context: Context, node: Any) -> None:
+    context.assumed.append(
+        f"average pool {node.name or node.output[0]!r}: sums row by row and one division; "
+        f"the order of {node.op_type} is its runtime's"
+    )
 
 
 def _arithmetic(context: Context, node: Any, inputs: list[Value]) -> Flow:
     kind = node.op_type.lower()
-    if isinstance(inputs[0], Flow):
-        flow, other = only_flow(inputs), inputs[1]
-    else:
-        flow, other = only_flow(inputs, 1), inputs[0]
-        if kind == "div":
-            raise RefdesignError("found a constant divided by a map")
-    if not isinstance(other, np.ndarray):
-        raise RefdesignError("found no constant")
+    flows = [value for value in inputs if isinstance(value, Flow)]
+    if len(inputs) != 2 or any(value is None for value in inputs):
+        raise RefdesignError(f"found {len(inputs)} inputs, expected two")
+    if any(flow.kind in ("choice", "bits") for flow in flows):
+        return on_choices(context, node, inputs)
+    if len(flows) == 2:
+        if kind != "add":
+            raise RefdesignError(f"found {kind} of two maps of the network, expected one map and constants")
+        return added(context, *flows)
+    flow, other = flows[0], np.asarray(inputs[1] if isinstance(inputs[0], Flow) else inputs[0])
+    if kind == "div" and not isinstance(inputs[0], Flow):
+        raise RefdesignError("found a constant divided by a map")
     if kind == "sub" and not isinstance(inputs[0], Flow):
+        if flow.kind == "total":
+            raise RefdesignError("found a sum of maps turned round")
         flow, kind = flow.step("mul", np.array([-1.0], np.float32)), "add"
-    if flow.kind == "bits":
-        # Only the tie of a ternary sign can be moved: sign(sign(z) + 0.1) is +1 at zero.
-        shift = scalar(other, "what is added to bits") * (-1 if kind == "sub" else 1)
-        if kind in ("add", "sub") and 0 < abs(shift) < 1:
-            return replace(flow, kind="shifted", rule=(1 if shift > 0 else -1, 0.0, 1))
-        raise RefdesignError("found arithmetic on bits, expected a product")
-    if flow.kind in ("fires", "pixels", "sums", "scaled"):
-        return flow.step(kind, other)
-    raise RefdesignError(f"found arithmetic on {flow.kind}")
+    if flow.kind == "total":
+        return _on_total(flow, kind, other)
+    if flow.kind not in ("pixels", "sums"):
+        raise RefdesignError(f"found arithmetic on {described(flow)}")
+    if kind == "mul" and (not flow.whole or np.broadcast_shapes(flow.places.shape, other.shape) != flow.places.shape):
+        return weighted(flow, other)
+    return flow.step(kind, other)
+
+
+def _on_total(flow: Flow, kind: str, other: NDArray[Any]) -> Flow:
+    if kind in ("add", "sub"):
+        return with_bias(flow, other if kind == "add" else -other)
+    number = scalar(other, "what a sum of maps is multiplied or divided with")
+    count = number if kind == "div" else 1 / number if number else 0.0
+    size = windows(flow, count)
+    return pooled(replace(flow, kind="sums", terms=()), size)
 
 
 def _cast(context: Context, node: Any, inputs: list[Value]) -> Flow:
     flow, target = only_flow(inputs), int(constants.attributes(node).get("to", 0))
-    if flow.kind == "fires":
-        return replace(flow, kind="scaled")
+    if flow.kind == "choice":
+        return cast_choice(flow, target)
+    if flow.kind == "total" and target == 1:
+        weights = matrix_of(flow)
+        source = replace(flow, kind="sums", terms=())
+        bias = None if flow.bias is None else flow.bias.ravel()
+        if weights.dtype != np.float64:
+            raise RefdesignError("found a sum of products in float32, whose order rounds, expected float64")
+        return real_dense(context, source, weights, bias, str(node.name), flow.spelling)
     if flow.kind == "bits" and target in (1, 3, 6, 7, 11):
         return flow
-    if target in (1, 11) or (target in (6, 7) and not flow.steps):
+    if flow.kind in ("pixels", "sums") and (target in (1, 11) or (target in (6, 7) and not flow.steps)):
         return flow
-    raise RefdesignError(f"found a cast of {flow.kind} to type {target}, which could round")
+    raise RefdesignError(f"found a cast of {described(flow)} to type {target}, which could round")
 
 
 def _batch_norm(context: Context, node: Any, inputs: list[Value]) -> Flow:
@@ -108,139 +133,32 @@ def _batch_norm(context: Context, node: Any, inputs: list[Value]) -> Flow:
     flow = only_flow(inputs)
     if flow.kind != "sums" or found.get("training_mode", 0):
         raise RefdesignError("found batch norm in training mode, or not behind sums")
-    if not np.array_equal(flow.places, Flow.of("sums", flow.shape).channels_first().places):
-        raise RefdesignError("found batch norm over another axis than the channels")
     arrays = [np.asarray(value) for value in inputs[1:5]]
-    if len(arrays) != 4 or any(array.shape != (flow.shape[-1],) or array.dtype != np.float32 for array in arrays):
-        raise RefdesignError(f"found batch norm without the four float32 statistics of {flow.shape[-1]} channels")
-    epsilon = np.full(flow.shape[-1], found.get("epsilon", 1e-5), np.float32)
-    return replace(flow, steps=(*flow.steps, ("bn", np.stack([*arrays, epsilon]))))
+    channels = flow.places.shape[1] if flow.places.ndim > 1 else 0
+    if len(arrays) != 4 or any(array.shape != (channels,) or array.dtype != np.float32 for array in arrays):
+        raise RefdesignError(f"found batch norm without the four float32 statistics of {channels} channels")
+    epsilon = np.full(channels, found.get("epsilon", 1e-5), np.float32)
+    tail = (1,) * (flow.places.ndim - 2)
+    over_map = [flow.over_map(array.reshape(-1, *tail)) for array in (*arrays, epsilon)]
+    if any(array.size not in (1, flow.shape[-1]) for array in over_map):
+        raise RefdesignError("found batch norm over another axis than the channels")
+    rows = [np.broadcast_to(array.ravel(), flow.shape[-1:]) for array in over_map]
+    return replace(flow, steps=(*flow.steps, ("bn", np.stack(rows))))
 
 
 def _max_pool(context: Context, node: Any, inputs: list[Value]) -> Flow:
     found, flow = constants.attributes(node), only_flow(inputs)
-    if flow.kind != "sums" or flow.draft is None or not is_map(flow.draft.kind) or "pool" in flow.draft.fields:
-        raise RefdesignError(f"found a max pool of {flow.kind}, expected one pool behind a convolution")
-    if any(kind not in ("mul", "add", "sub") or values.ndim != 1 for kind, values in flow.steps) or any(
-        kind == "mul" and np.any(values <= 0) for kind, values in flow.steps
-    ):
-        raise RefdesignError("found a max pool behind a batch norm, expected it before")
+    draft = flow.draft
+    if flow.kind not in ("sums", "choice") or draft is None or not is_map(draft.kind) or "pool" in draft.fields:
+        raise RefdesignError(f"found a max pool of {described(flow)}, expected one pool behind a convolution")
     if any(found.get("pads", ())) or found.get("ceil_mode", 0) or attribute_pair(found, "dilations") != (1, 1):
         raise RefdesignError("found a max pool with padding, ceil mode or dilation, expected none")
+    if found.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+        raise RefdesignError(f"found auto_pad {found['auto_pad']!r}, expected no padding")
     if not np.array_equal(flow.places, Flow.of("sums", flow.shape).channels_first().places):
         raise RefdesignError("found a max pool of a rearranged map")
-    pool = MaxPool(size=attribute_pair(found, "kernel_shape"), stride=attribute_pair(found, "strides"))
-    draft = flow.draft.pooled(pool)
-    context.drafts[[other.name for other in context.drafts].index(draft.name)] = draft
-    return Flow.of("sums", draft.shape, draft=draft, steps=flow.steps).channels_first()
-
-
-def _compare(context: Context, node: Any, inputs: list[Value]) -> Flow:
-    turned = not isinstance(inputs[0], Flow)
-    flow, other = only_flow(inputs, int(turned)), inputs[0 if turned else 1]
-    array = np.asarray(other)
-    boundary = scalar(array, "what is compared with") if array.size == 1 else 0.0
-    if array.size != 1:
-        flow = flow.step("sub", array)
-    upwards = node.op_type.startswith("Greater") != turned
-    tie = node.op_type.endswith("OrEqual")
-    if flow.kind != "sums":
-        raise RefdesignError(f"found a comparison of {flow.kind}, expected one of sums")
-    # The rule says what a tie gives where firing is +1.
-    return replace(flow, kind="fires", rule=(1 if tie else -1, boundary, 1 if upwards else -1))
-
-
-def _not(context: Context, node: Any, inputs: list[Value]) -> Flow:
-    flow = only_flow(inputs)
-    if flow.kind != "fires":
-        raise RefdesignError(f"found the negation of {flow.kind}")
-    tie, boundary, direction = flow.rule
-    return replace(flow, rule=(-tie, boundary, -direction))
-
-
-def _where(context: Context, node: Any, inputs: list[Value]) -> Flow:
-    condition = inputs[0]
-    if not isinstance(condition, Flow) or condition.kind != "fires":
-        raise RefdesignError("found a choice by something else than a comparison of sums")
-    tie, boundary, direction = condition.rule
-    when, other = inputs[1], inputs[2]
-    if isinstance(other, Flow):
-        return _nested(context, condition, scalar(when, "a bit"), other)
-    bits = (scalar(when, "a bit"), scalar(other, "a bit"))
-    sums = replace(condition, kind="sums")
-    if bits == (1, -1):
-        return context.finish(sums, tie, boundary, direction)
-    if bits == (-1, 1) and direction < 0:
-        return context.finish(sums, -tie, boundary, 1)
-    if bits == (-1, 1):
-        return context.finish(sums, -tie, boundary, -direction)
-    if bits[0] == -1 and bits[1] in (0, -1) and (direction, tie) == (-1, -1):
-        return replace(condition, kind="partial", rule=(int(bits[1]), boundary, -1))
-    raise RefdesignError(f"found a choice between {bits[0]} and {bits[1]}, expected +1 and -1")
-
-
-def _nested(context: Context, condition: Flow, when: float, other: Flow) -> Flow:
-    """+1 above a boundary, and otherwise -1 below the same boundary and something at it."""
-    tie, boundary, direction = condition.rule
-    if (when, direction, tie) == (1, 1, -1) and condition.draft is not None and other.draft is condition.draft:
-        if other.kind == "partial" and other.rule[1] == boundary and _same(other, condition.steps):
-            return context.finish(replace(condition, kind="sums"), other.rule[0], boundary, 1)
-        steps, limit = context.signed.get(condition.draft.name, ((), np.nan))
-        if other.kind == "bits" and limit == boundary and _same(condition, steps):
-            return other  # a sign that is +1 above its boundary already
-    raise RefdesignError("found a choice between comparisons that do not meet at one boundary")
-
-
-def _same(flow: Flow, steps: tuple[Step, ...]) -> bool:
-    return len(flow.steps) == len(steps) and all(
-        a[0] == b[0] and np.array_equal(a[1], b[1]) for a, b in zip(flow.steps, steps, strict=True)
-    )
-
-
-def _sign(context: Context, node: Any, inputs: list[Value]) -> Flow:
-    flow = only_flow(inputs)
-    if flow.kind == "shifted" and flow.draft is not None:
-        draft, tail, (tie, boundary) = context.stages[-1]
-        if draft is not flow.draft or tie != 0:
-            raise RefdesignError("found a second sign of bits that are two-valued already")
-        context.stages[-1] = (draft, tail, (flow.rule[0], boundary))
-        return replace(flow, kind="bits")
-    return context.finish(flow, 0, 0.0, 1)
-
-
-def _scaled(context: Context, node: Any, inputs: list[Value]) -> Flow:
-    """Zero and one to ±1: the steps 2*x - 1 end a comparison."""
-    flow = _arithmetic(context, node, inputs)
-    if flow.kind != "scaled":
-        return flow
-    forms = [(kind, float(values.ravel()[0])) for kind, values in flow.steps[-2:]]
-    if forms in ([("mul", 2.0), ("sub", 1.0)], [("mul", 2.0), ("add", -1.0)]) and _uniform(flow.steps[-2:]):
-        tie, boundary, direction = flow.rule
-        return context.finish(replace(flow, kind="sums", steps=flow.steps[:-2]), tie, boundary, direction)
-    return flow
-
-
-def _uniform(steps: Any) -> bool:
-    return all(np.all(values == values.ravel()[0]) for _, values in steps)
-
-
-def _clip(context: Context, node: Any, inputs: list[Value]) -> Flow:
-    """The released Keras activation, 2*round(clip((z + 1)/2, 0, 1)) - 1."""
-    flow, found = only_flow(inputs), constants.attributes(node)
-    low = scalar(inputs[1], "a limit") if len(inputs) > 1 else float(found.get("min", -np.inf))
-    high = scalar(inputs[2], "a limit") if len(inputs) > 2 else float(found.get("max", np.inf))
-    forms = [(kind, float(values.ravel()[0])) for kind, values in flow.steps[-2:]]
-    halves = ([("add", 1.0), ("div", 2.0)], [("add", 1.0), ("mul", 0.5)])
-    if flow.kind != "sums" or (low, high) != (0, 1) or forms not in halves or not _uniform(flow.steps[-2:]):
-        raise RefdesignError("found a clip that is no part of the released Keras activation")
-    return replace(flow, kind="clipped", steps=flow.steps[:-2])
-
-
-def _round(context: Context, node: Any, inputs: list[Value]) -> Flow:
-    flow = only_flow(inputs)
-    if flow.kind != "clipped":
-        raise RefdesignError("found a rounding that is no part of the released Keras activation")
-    return replace(flow, kind="scaled", rule=(-1, KERAS_ROUND_BOUNDARY, 1))
+    size = attribute_pair(found, "kernel_shape")
+    return pooled_first(context, flow, MaxPool(size=size, stride=attribute_pair(found, "strides")))
 
 
 def _identity(context: Context, node: Any, inputs: list[Value]) -> Flow:
@@ -258,7 +176,11 @@ def _dithered_sign(context: Context, node: Any, inputs: list[Value]) -> Flow:
     rows, columns = ((np.arange(n) + origin[axis]) % kernel.shape[axis] for axis, n in enumerate((height, width)))
     spread = kernel[rows[:, np.newaxis], columns][:, :, np.arange(channels) // repeat % kernel.shape[2]]
     flow = flow.step("sub", scale * spread.transpose(2, 0, 1)[np.newaxis])
-    return context.finish(flow, int(found.get("sign_at_boundary", 0)), float(found.get("boundary", 0.0)), 1)
+    tie, boundary = float(found.get("sign_at_boundary", 0)), float(found.get("boundary", 0.0))
+    if boundary == KERAS_ROUND_BOUNDARY and tie == -1:
+        z = flow.step("add", np.ones(1, np.float32)).step("mul", np.full(1, 0.5, np.float32))
+        return chosen(z, np.full(1, 0.5), (-1.0, -1.0, 1.0))
+    return chosen(flow, np.full(1, boundary), (-1.0, tie, 1.0))
 
 
 def _periodic_threshold(context: Context, node: Any, inputs: list[Value]) -> Flow:
@@ -288,12 +210,16 @@ def _as_map(flow: Flow) -> tuple[int, int, int]:
 
 Handler = Callable[[Context, Any, list[Value]], Any]
 HANDLERS: dict[str, Handler] = {
-    **dict.fromkeys(constants.MOVING, _move),
-    **dict.fromkeys(("Add", "Sub", "Mul", "Div"), _scaled),
-    **dict.fromkeys(("Greater", "GreaterOrEqual", "Less", "LessOrEqual"), _compare),
-    "Identity": _identity, "Dropout": _identity, "Cast": _cast, "Shape": _shape, "Pad": _pad, "Conv": convolution,
-    "Gemm": dense, "MatMul": dense, "BatchNormalization": _batch_norm, "MaxPool": _max_pool, "Not": _not,
-    "Where": _where, "Sign": _sign, "Clip": _clip, "Round": _round,
+    **dict.fromkeys(constants.MOVING, move),
+    **dict.fromkeys(("Add", "Sub", "Mul", "Div"), _arithmetic),
+    **dict.fromkeys(("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal"), compare),
+    **dict.fromkeys(("Not", "And", "Or", "Xor", "Where", "Neg", "Abs"), logical),
+    **dict.fromkeys(("Clip", "Max", "Min"), clip),
+    "Identity": _identity, "Dropout": _identity, "Cast": _cast, "Shape": shape, "Pad": pad, "Conv": convolution,
+    "Gemm": dense, "MatMul": dense, "BatchNormalization": _batch_norm, "MaxPool": _max_pool, "Sign": sign,
+    "Round": round_, "CumSum": _cumulated, "ReduceSum": _reduced, "ReduceMean": _reduced,
+    "AveragePool": _average_pool, "GlobalAveragePool": _average_pool,
     "org.refdesign.DitheredSign": _dithered_sign, "org.refdesign.PeriodicThreshold": _periodic_threshold,
+    **qonnx_in.HANDLERS,
 }  # fmt: skip
 """What a node does, by its operator's name."""

@@ -36,7 +36,7 @@ def test_files_for_firmware(ending: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("digits", "net.pt"), "net.pt: found the ending '.pt', expected one of .safetensors, .onnx, .npz, .h, .hpp"),
+        (("digits", "net.x"), "net.x: found the ending '.x', expected one of .safetensors, .onnx, .npz, .h, .hpp"),
         (("none.onnx", "net.npz"), "none.onnx: cannot be read: No such file or directory"),
         (("net.h", "net.npz"), "net.h: found a C header, which can only be written"),
         (("digits", "nowhere/net.onnx"), "nowhere/net.onnx: cannot be written: No such file or directory"),

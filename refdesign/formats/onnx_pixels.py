@@ -1,0 +1,155 @@
+"""First layers of an imported graph: pixels, what was done to them, and weights on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refdesign.bits import PackedBits
+from refdesign.errors import RefdesignError
+from refdesign.formats.onnx_context import Context
+from refdesign.formats.onnx_flow import Flow, Step
+from refdesign.formats.onnx_layers import product_weights, two_valued
+from refdesign.network import Layer, PixelConv2d, RealConv2d
+from refdesign.normalisation import normalise_pixels
+from refdesign.parameters import BatchNorm
+
+_EXACT = 2**24
+
+
+def channels_last(flow: Flow) -> Flow:
+    """Pixels in the order (H, W, C), whichever the graph's input has: as they arrive, channels are the second axis."""
+    first, second, third = flow.shape
+    channels = flow.places.shape[1]
+    raw = np.arange(first * second * third).reshape(flow.shape)
+    for shape, order in (((second, third, first), (1, 2, 0)), ((first, second, third), (0, 1, 2))):
+        ordered = np.transpose(raw, order)
+        lookup = np.empty(raw.size, np.int64)
+        lookup[ordered.ravel()] = np.arange(raw.size)
+        numbers = np.where(flow.places >= 0, lookup[np.maximum(flow.places, 0)], flow.places)
+        one = numbers[0, :, numbers.shape[2] // 2, numbers.shape[3] // 2]
+        if shape[2] == channels and np.array_equal(one - one[0], np.arange(channels)):
+            steps = tuple((kind, np.transpose(values, order)) for kind, values in flow.steps)
+            return replace(flow, shape=shape, places=numbers, steps=steps)
+    raise RefdesignError(f"found pixels {flow.shape} that arrive as {flow.places.shape[1:]}, expected whole channels")
+
+
+Made = tuple[type[Layer], dict[str, Any], NDArray[np.float32] | None, float, tuple[Step, ...]]
+"""A layer's class, its fields, a scale of its weights, its largest sum, and what stands between sums and scale."""
+
+
+def pixel_layer(
+    context: Context, flow: Flow, weights: NDArray[np.float32], geometry: dict[str, Any], name: str
+) -> Made:
+    """The first layer: exact on integers where pixels and weights are some, or their map commutes; real otherwise."""
+    multiplier, offset, kinds = affine_of(flow.steps, flow.shape[2])
+    if np.all(weights == np.rint(weights)) and np.abs(weights).max() < 2**31 and not np.all(np.abs(weights) == 1):
+        grid: Any = np.ascontiguousarray(weights.astype(np.int32))
+        scale, heaviest = None, float(np.abs(weights).max())
+    else:
+        try:
+            signs, scale = two_valued(weights, f"layer {name!r}")
+        except RefdesignError:
+            return real_layer(flow.steps, weights, name)
+        grid, heaviest = product_weights(signs), 1.0
+    whole = all(
+        all(number == v[0] for number in v) and v[0].denominator == 1 and abs(v[0]) < _EXACT
+        for v in (multiplier, offset)
+    )
+    if whole:
+        integers = {"multiplier": int(multiplier[0]), "offset": int(offset[0])}
+        value = max(abs(integers["offset"]), abs(255 * integers["multiplier"] + integers["offset"]), 1)
+        return PixelConv2d, {**integers, "weights": grid}, scale, value * heaviest, ()
+    try:
+        return _commuted(context, multiplier, offset, grid, geometry, name, scale, kinds)
+    except RefdesignError as error:
+        try:
+            return real_layer(flow.steps, weights, name)
+        except RefdesignError as reason:
+            raise RefdesignError(f"{error}; and {reason}") from error
+
+
+def affine_of(steps: Sequence[Step], channels: int) -> tuple[list[Fraction], list[Fraction], list[str]]:
+    """What steps on pixels come to, exactly on their float32 constants: multipliers, offsets, and the steps' names.
+
+    Raises:
+        RefdesignError: other steps than multiplications and additions, or constants that vary over the map.
+    """
+    multiplier, offset = [Fraction(1)] * channels, [Fraction(0)] * channels
+    for kind, values in steps:
+        if kind not in ("mul", "div", "add", "sub"):
+            raise RefdesignError(f"found {kind} of pixels, expected multiplications and additions")
+        if np.any(values != values[0, 0]):
+            raise RefdesignError("found pixels scaled or shifted differently over the map, expected per channel")
+        if not np.isfinite(values).all() or (kind == "div" and not values.all()):
+            raise RefdesignError("found pixels scaled or shifted by something that is no finite number")
+        numbers = [Fraction(float(value)) for value in values[0, 0]]
+        if kind in ("mul", "div"):
+            factors = numbers if kind == "mul" else [1 / number for number in numbers]
+            multiplier = [m * factor for m, factor in zip(multiplier, factors, strict=True)]
+            offset = [o * factor for o, factor in zip(offset, factors, strict=True)]
+        else:
+            offset = [o + number * (1 if kind == "add" else -1) for o, number in zip(offset, numbers, strict=True)]
+    return multiplier, offset, [kind for kind, _ in steps]
+
+
+def _commuted(
+    context: Context, multiplier: list[Fraction], offset: list[Fraction], weights: Any, geometry: dict[str, Any],
+    name: str, scale: NDArray[np.float32] | None, kinds: list[str],
+) -> Made:  # fmt: skip
+    """Normalised pixels under weights of integers: sums of the pixels themselves, with an exact map behind them."""
+    if any(number != multiplier[0] for number in multiplier) or multiplier[0] <= 0:
+        raise RefdesignError(
+            f"layer {name!r}: found pixels scaled by {', '.join(f'{float(m):.6g}' for m in multiplier)} under weights "
+            "of ±s, expected one positive scale for all channels, which commutes with their sums"
+        )
+    out = weights.shape[0]
+    ones, zeros = np.ones(out, np.float32), np.zeros(out, np.float32)
+    plain = PixelConv2d(
+        name=name, weights=weights, multiplier=1, offset=0, batch_norm=BatchNorm(ones, zeros, zeros, ones, 0.0),
+        **geometry,
+    )  # fmt: skip
+    deviation = 1 / (255 * multiplier[0])
+    moved = normalise_pixels(plain, [-o * deviation for o in offset], deviation)
+    norm = moved.batch_norm
+    if norm is None or norm.affine is None:
+        raise RefdesignError(f"layer {name!r}: found no map of its pixels")
+    context.assumed.append(
+        f"{name}: the normalisation of pixels ({', '.join(kinds)}) stands behind the integer sums as an exact map, "
+        "where the file's runtime adds rounded products"
+    )
+    largest = 255.0 * (1.0 if isinstance(weights, PackedBits) else float(np.abs(weights).max()))
+    fields = {"multiplier": 1, "offset": 0, "weights": weights}
+    return PixelConv2d, fields, scale, largest, (("affine", norm.affine),)
+
+
+def real_layer(steps: Sequence[Step], weights: NDArray[np.float32], name: str) -> Made:
+    """Real weights on pixels x = fl(fl(p*scale) + shift).
+
+    Raises:
+        RefdesignError: pixels whose 256 values no such scale and shift give.
+    """
+    channels = weights.shape[3]
+    names = [kind for kind, _ in steps]
+    values = np.repeat(np.arange(256, dtype=np.float32)[:, np.newaxis], steps[0][1].shape[2] if steps else channels, 1)
+    operations = {"mul": np.multiply, "add": np.add, "sub": np.subtract, "div": np.divide}
+    for kind, constant in steps:
+        values = operations[kind](values, np.asarray(constant[0, 0], np.float32))
+    inputs = values.shape[1]
+    multiplier, offset, _ = affine_of(steps, inputs)
+    scale = np.array([float(m) for m in multiplier], np.float32)
+    shift = np.array([float(o) for o in offset], np.float32)
+    found = np.arange(256, dtype=np.float32)[:, np.newaxis] * scale + shift
+    if not np.array_equal(found, values):
+        raise RefdesignError(
+            f"layer {name!r}: found pixels after {', '.join(names)}, each rounded; one multiplication and one addition "
+            f"give {int((found == values).sum())} of their {values.size} values, expected all: write the normalisation "
+            "of a real first layer as p*scale + shift"
+        )
+    fields = {"weights": np.ascontiguousarray(weights), "scale": scale, "shift": shift}
+    return RealConv2d, fields, None, 0.0, ()
