@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 import json
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -61,11 +62,20 @@ def _meant(found: str, names: Collection[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def load_with_report(model: str) -> tuple[api.Network, dict[str, list[str]]]:
-    """As `load_model`, and what was `recognised` and `assumed` in a foreign file; nothing for the project's own."""
+def load_with_report(
+    model: str, wanted: Mapping[str, Any] | None = None
+) -> tuple[api.Network, dict[str, list[str]]]:
+    """As `load_model`, and what was `recognised` and `assumed` in a foreign file; nothing for the project's own.
+
+    Args:
+        model: a name or a file.
+        wanted: options of `refdesign.formats.conversion.read`, for files that do not say all themselves.
+    """
     if model in api.pretrained_names() or not Path(model).exists():
+        if wanted:
+            raise RefdesignError(f"{model}: found {min(wanted)!r} to read it with, expected a file")
         return load_model(model), {}
-    found = conversion.read(model)
+    found = conversion.read(model, **wanted or {})
     report = {"recognised": list(found.recognised), "assumed": list(found.assumed)}
     return api.Network.from_data(found.network), report if found.recognised else {}
 

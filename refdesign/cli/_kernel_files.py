@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +15,13 @@ from refdesign.design import (
     complement,
     half_wave_levels,
     shift,
-    write_mat,
 )
 from refdesign.design.levels import level_indices
 from refdesign.errors import RefdesignError
-from refdesign.formats import atomic
+from refdesign.formats import kernels
 from refdesign.parameters import ThresholdKernel
 
-SUFFIXES = (".mat", ".json", ".npz")
+SUFFIXES = kernels.SUFFIXES
 
 
 def check_suffix(path: Path) -> None:
@@ -84,35 +82,45 @@ def write(path: Path, kernel: ThresholdKernel, best: Optimum, joint: JointDistri
     Raises:
         RefdesignError: the file cannot be written.
     """
-    if kernel.level_set is None or kernel.levels is None:
-        raise TypeError("a designed kernel carries its levels")
-    exact = np.array(kernel.level_set)[kernel.levels]
-    suffix = path.suffix.lower()
-    if suffix == ".mat":
-        write_mat(path, exact)
-        return
-    with atomic.replacing(path) as stream:
-        if suffix == ".npz":
-            np.savez(
-                stream,
-                allow_pickle=False,
-                values=kernel.values,
-                levels=kernel.levels,
-                level_set=np.array(kernel.level_set),
-            )
-            return
-        described = {
-            "shape": list(kernel.shape),
-            "values": exact.tolist(),
-            "levels": kernel.levels.tolist(),
-            "level_set": list(kernel.level_set),
-            "designed": {
-                **how,
-                "kernel_levels": best.kernel_levels.tolist(),
-                "score": best.score,
-                "bound_for_any_height": best.bound,
-                "candidates": best.candidates,
-                "observations": joint.observations,
-            },
-        }
-        stream.write(json.dumps(described, indent=2).encode() + b"\n")
+    designed = {
+        **how,
+        "kernel_levels": best.kernel_levels.tolist(),
+        "score": best.score,
+        "bound_for_any_height": best.bound,
+        "candidates": best.candidates,
+        "observations": joint.observations,
+    }
+    kernels.write(kernel, path, designed)
+
+
+def described(source: str, kernel: ThresholdKernel) -> dict[str, Any]:
+    """A kernel as plain data: its shape, thresholds, and what is known of them.
+
+    >>> from refdesign.design import published
+    >>> described("k.mat", published("threshold_2x2_v1"))["published"]
+    ['threshold_2x2_v1']
+    """
+    exact = kernels.exact_values(kernel)
+    return {
+        "kernel": source,
+        "shape": list(kernel.shape),
+        "published": list(kernels.published_as(exact)),
+        "values": exact.tolist(),
+        "levels": None if kernel.levels is None else kernel.levels.tolist(),
+        "level_set": None if kernel.level_set is None else list(kernel.level_set),
+    }
+
+
+def in_words(kernel: dict[str, Any]) -> str:
+    """A kernel, as `described`, in a line.
+
+    >>> from refdesign.design import published
+    >>> in_words(described("k.mat", published("threshold_2x2_v1")))
+    'a threshold kernel 2x2x1, published as threshold_2x2_v1, its thresholds among 6 levels'
+    """
+    parts = [f"a threshold kernel {'x'.join(map(str, kernel['shape']))}"]
+    if kernel["published"]:
+        parts.append(f"published as {' and '.join(kernel['published'])}")
+    if kernel["level_set"] is not None:
+        parts.append(f"its thresholds among {len(kernel['level_set'])} levels")
+    return ", ".join(parts)

@@ -9,9 +9,11 @@ import click
 
 from refdesign import api
 from refdesign.cli import _common as common
-from refdesign.conventions import ARITHMETICS
+from refdesign.cli import _importing as importing
+from refdesign.cli import _kernel_files as kernel_files
+from refdesign.design import published_names
 from refdesign.errors import RefdesignError
-from refdesign.formats import conversion, firmware
+from refdesign.formats import conversion, firmware, kernels
 
 
 @click.command()
@@ -20,12 +22,12 @@ from refdesign.formats import conversion, firmware
 @click.option("--form", type=click.Choice(("folded", "float")), help="Of an ONNX file OUT; folded by default.")
 @click.option("--inline", "inlined", is_flag=True, default=None, help="Spell out the functions of an ONNX file OUT.")
 @click.option("--all-outputs", is_flag=True, help="Make every layer's outputs outputs of an ONNX file OUT.")
-@click.option("--arithmetic", type=click.Choice(ARITHMETICS), help="The arithmetic that an ONNX IN is meant under.")
 @click.option(
     "--word-bits",
     type=click.Choice([str(bits) for bits in firmware.WORD_BITS]),
     help="The width of words in .npz and C headers; 64 by default.",
 )
+@importing.import_options
 @common.json_option
 def convert(
     source: str,
@@ -33,26 +35,37 @@ def convert(
     form: str | None,
     inlined: bool | None,
     all_outputs: bool,
-    arithmetic: str | None,
     word_bits: str | None,
     as_json: bool,
+    wanted: dict[str, Any],
 ) -> None:
     """Convert a network between file formats, and say what was recognised.
 
-    IN is a network file (.safetensors, .onnx) or the name of a network that ships with refdesign. OUT's ending says
-    what it becomes: .safetensors (refdesign's own), .onnx, .npz or .h (packed weights and integer thresholds).
+    IN is a network file (.safetensors, .onnx, .keras, .h5), a PyTorch state dict (.pt, .pth, .ckpt), or the name of a
+    network that ships with refdesign. OUT's ending says what it becomes: .safetensors (refdesign's own), .onnx, .npz or
+    .h (packed weights and integer thresholds).
 
     \b
     Examples:
       refdesign convert digits digits.onnx
       refdesign convert exported.onnx net.safetensors
       refdesign convert net.onnx net.h --word-bits 32
+      refdesign convert larq.h5 net.safetensors --arithmetic keras
+      refdesign convert recu.pth.tar net.safetensors --model resnet18 --pixels 1/255,0
+      refdesign convert weights.pt net.safetensors --model binarynet --binarise sign --kernel threshold_2x2_v1
+
+    A file of arrays alone (a state dict, weights of Keras, a foreign .safetensors) is mapped onto an architecture
+    (--model) by the layers' names, or in the file's order; --map is a JSON file that says which array is which. A
+    threshold kernel (.mat, or a published name) becomes .mat, .json or .npz.
 
     ONNX files are folded to integer thresholds, which no optimiser can change; --form float writes batch norm and
     thresholds as float operators where they give the same bits. What an ONNX file IN has that is no part of a binary
     network is named, node by node, and nothing is guessed.
     """
-    found = _network(source, arithmetic=arithmetic)
+    if source in published_names() or Path(source).suffix.lower() == ".mat":
+        _kernel(source, target, wanted, as_json)
+        return
+    found = _network(source, wanted)
     written = conversion.write(
         found.network, target, form=form, inlined=inlined, outputs="all" if all_outputs else None,
         word_bits=None if word_bits is None else int(word_bits),
@@ -71,14 +84,27 @@ def convert(
     click.echo(f"conventions: {rules}")
 
 
-def _network(source: str, **options: Any) -> conversion.Imported:
+def _network(source: str, wanted: dict[str, Any]) -> conversion.Imported:
     """The network of a file, read with those options that are given, or one that ships with refdesign."""
     if source not in api.pretrained_names():
-        return conversion.read(source, **options)
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise RefdesignError(f"{source}: found {given[0]!r} to read it with, but it ships with refdesign and says all")
+        return importing.read(source, wanted)
+    if wanted:
+        raise RefdesignError(f"{source}: found {min(wanted)!r} to read it with, but it ships with refdesign")
     return conversion.Imported(api.pretrained(source), "a network that ships with refdesign")
+
+
+def _kernel(source: str, target: Path, wanted: dict[str, Any], as_json: bool) -> None:
+    """A threshold kernel from one format into another."""
+    if wanted:
+        raise RefdesignError(f"{source}: found {min(wanted)!r} to read it with, but it is a threshold kernel")
+    kernel = importing.kernel(source)
+    kernels.write(kernel, target)
+    report = {"in": source, "out": str(target), **kernel_files.described(source, kernel)}
+    if as_json:
+        common.print_json(report)
+        return
+    click.echo(f"{source} (a threshold kernel) -> {target}")
+    click.echo(f"recognised: {kernel_files.in_words(report)}")
 
 
 def print_report(found: conversion.Imported) -> None:

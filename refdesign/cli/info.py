@@ -8,29 +8,37 @@ import click
 from rich.markup import escape
 
 from refdesign.cli import _common as common
+from refdesign.cli import _importing as importing
+from refdesign.cli import _plain_files as _plain
 from refdesign.summary import summarise
 
 
 @click.command()
 @common.model_argument
+@importing.import_options
 @common.json_option
-def info(model: str, as_json: bool) -> None:
+def info(model: str, as_json: bool, wanted: dict[str, Any]) -> None:
     """Show a network's layers, shapes, fan-ins, bits and operations.
 
-    MODEL is a network file (.safetensors or .onnx), or the name of a network that ships with refdesign (digits,
-    digits-2d, digits-sign).
+    MODEL is a network file (.safetensors, .onnx, .keras, .h5), a PyTorch state dict (.pt, .pth, .ckpt), or the name
+    of a network that ships with refdesign (digits, digits-2d, digits-sign). Of a file of arrays alone, without --model or
+    --map, the arrays are listed, and how far weights are from ±1; of a threshold kernel (.mat) its levels.
 
     \b
     Examples:
       refdesign info digits
       refdesign info net.safetensors --json | jq .total
+      refdesign info weights.pt
+      refdesign info weights.pt --model binarynet --binarise sign
 
     Counted per image: products of a weight and an activation; word operations, which are XNORs of 64-bit words
     with a popcount each (ANDs with bit planes in a pixel layer). Thresholds are what batch norm and dither fold
     into: one integer and one direction per phase of the dither and channel. Bytes are those of the packed weights in
     memory: each pixel of a filter starts a new 64-bit word, so 1 to 64 channels take 8 bytes.
     """
-    network, report = common.load_with_report(model)
+    if _plain.shown(model, wanted, as_json):
+        return
+    network, report = common.load_with_report(model, wanted)
     summary = summarise(network) | report
     if as_json:
         common.print_json(summary)

@@ -30,7 +30,7 @@ from refdesign.design.levels import (
     lloyd_max,
     rescaled,
 )
-from refdesign.design.mat import read_mat, write_mat
+from refdesign.design.mat import read_mat, read_variables, write_mat
 from refdesign.design.optimal import Optimum, optimal_kernel, optimum
 from refdesign.design.published import LEVEL_SETS, published, published_names
 from refdesign.design.three_d import complement, shift
@@ -77,6 +77,7 @@ __all__ = [
     "ranking",
     "read_image_folder",
     "read_mat",
+    "read_variables",
     "rescaled",
     "shift",
     "total_variation_table",

@@ -101,6 +101,7 @@ class Context:
     Attributes:
         tensors: the file's, by name.
         pixels: scale and offset of the pixels for each input channel, or once for all; None where nobody said it.
+        usual_pixels: the architecture's own multiplier and offset, for first layers of bits, or on a grid.
         conventions: of the network.
         root: what the framework computes for 1/sqrt, needed under `"keras"` arithmetic.
     """
@@ -108,6 +109,7 @@ class Context:
     tensors: Mapping[str, StoredTensor]
     conventions: Conventions
     pixels: Sequence[tuple[float, float]] | None = None
+    usual_pixels: tuple[int, int] | None = None
     root: Root | None = None
 
 
@@ -225,17 +227,17 @@ class _LayerMaker:
         norm = self.finished(norm)
         settings |= {"batch_norm": norm, "kernel": self.kernel()}
         self.note(weights, found.recognised, norm)
-        self.report.assumed += [f"{plan.name}: {line}" for line in found.assumed]
+        self.report.assumed += [*found.assumed, *(f"{plan.name}: {line}" for line in found.noted)]
         if plan.kind == "binary_dense":
             return BinaryDense(name=plan.name, weights=bits, **settings)
         if plan.kind == "binary_conv2d":
             return BinaryConv2d(name=plan.name, weights=bits, **settings)
-        pixels = self.pixels()
+        pixels = self.pixels(usual=True)
         if len(set(pixels)) == 1 and all(float(part).is_integer() for part in pixels[0]):
             multiplier, offset = (int(part) for part in pixels[0])
             return PixelConv2d(name=plan.name, weights=bits, multiplier=multiplier, offset=offset, **settings)
         signs = np.where(found.signs, np.float32(1), np.float32(-1))
-        return self.real_conv(signs, settings)
+        return self.real_conv(signs, pixels, settings)
 
     def real_first(self, weights: Float32) -> Layer:
         """A first layer of real weights: integers on a grid, or float32."""
@@ -247,14 +249,13 @@ class _LayerMaker:
             raise RefdesignError("found a max pool behind the batch norm of real weights, expected it before")
         if plan.grid is None:
             self.note(weights, "real", norm)
-            return self.real_conv(weights, settings)
+            return self.real_conv(weights, self.pixels(usual=False), settings)
         self.note(weights, f"real, integers up to {plan.grid} on a grid", norm)
         grid = np.rint(np.clip(weights, -1, 1) * np.float32(plan.grid)).astype(np.int32)
-        multiplier, offset = (int(part) for part in self.pixels()[0])
+        multiplier, offset = (int(part) for part in self.pixels(usual=True)[0])
         return PixelConv2d(name=plan.name, weights=grid, multiplier=multiplier, offset=offset, **settings)
 
-    def real_conv(self, weights: Float32, settings: dict[str, Any]) -> Layer:
-        pixels = self.pixels()
+    def real_conv(self, weights: Float32, pixels: Sequence[tuple[float, float]], settings: dict[str, Any]) -> Layer:
         channels = self.shape[2] if len(self.shape) == 3 else 1
         if len(pixels) not in (1, channels):
             raise RefdesignError(f"pixels: found {len(pixels)} pairs of scale and offset, expected 1 or {channels}")
@@ -267,7 +268,12 @@ class _LayerMaker:
             name=self.plan.name, weights=weights, scale=both[:, 0].copy(), shift=both[:, 1].copy(), **settings
         )
 
-    def pixels(self) -> Sequence[tuple[float, float]]:
+    def pixels(self, *, usual: bool) -> Sequence[tuple[float, float]]:
+        """Scale and offset of the pixels; `usual`: the architecture's own will do."""
+        if self.context.pixels is None and usual and self.context.usual_pixels is not None:
+            multiplier, offset = self.context.usual_pixels
+            self.report.assumed.append(f"pixels p enter as {multiplier}*p{offset:+d}, as the architecture has it")
+            return [self.context.usual_pixels]
         if self.context.pixels is None:
             raise RefdesignError(
                 "pixels: the file does not say how 8-bit pixels p become the network's inputs x = SCALE*p + OFFSET, "
@@ -280,9 +286,11 @@ class _LayerMaker:
         norm = None
         if plan.batch_norm is not None:
             norm = self.parameters(plan.batch_norm, weights.shape[1])
-            fields = ("gamma", "beta", "mean", "variance")
-            if norm is not None and plan.channels_first:
-                norm = replace(norm, **{key: self.flattened(getattr(norm, key)) for key in fields})
+            if plan.channels_first:
+                norm = replace(
+                    norm, gamma=self.flattened(norm.gamma), beta=self.flattened(norm.beta),
+                    mean=self.flattened(norm.mean), variance=self.flattened(norm.variance),
+                )  # fmt: skip
             norm = self.finished(norm)
         bias = None if plan.bias is None else self.vector(plan.bias, len(weights))
         self.note(weights, "real", norm)
@@ -304,7 +312,8 @@ class _LayerMaker:
     def parameters(self, names: Norm, channels: int, alpha: Float32 | None = None) -> BatchNorm:
         mean, variance = self.vector(names.mean, channels), self.vector(names.variance, channels)
         gamma = np.ones(channels, np.float32) if names.gamma is None else self.vector(names.gamma, channels)
-        beta = np.zeros(channels, np.float32) if names.beta is None else self.vector(names.beta, channels)
+        # Without beta the shift is -mean*k, which is -0.0 where the mean is 0.
+        beta = -np.zeros(channels, np.float32) if names.beta is None else self.vector(names.beta, channels)
         return BatchNorm(gamma, beta, mean, variance, names.epsilon, alpha=alpha)
 
     def batch_norm(self, channels: int, alpha: Float32 | None) -> BatchNorm | None:

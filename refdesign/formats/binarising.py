@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,13 +22,15 @@ class Binarised:
         signs: bool, True for +1, in the shape of the weights (O, ...).
         alpha: a scale of the sums per output channel, float32 (O,), or None.
         recognised: in words, how the weights stand in the file.
-        assumed: what the file leaves open, or None.
+        assumed: what the file leaves open, in any layer of this kind.
+        noted: what is open in this layer alone.
     """
 
     signs: NDArray[np.bool_]
     alpha: Weights | None = None
     recognised: str = "±1"
-    assumed: tuple[str, ...] = field(default=())
+    assumed: tuple[str, ...] = ()
+    noted: tuple[str, ...] = ()
 
 
 def binarised(weights: Weights, rule: str | None) -> Binarised:
@@ -75,8 +77,8 @@ def _two_valued(weights: Weights) -> Binarised:
 
 def _sign(weights: Weights) -> Binarised:
     zeros = int(np.count_nonzero(weights == 0))
-    told = (f"{zeros} latent weights of exactly 0 count as +1",) if zeros else ()
-    return Binarised(weights >= 0, None, "latent, binarised by their sign", told)
+    noted = (f"{zeros} latent weights of exactly 0 count as +1",) if zeros else ()
+    return Binarised(weights >= 0, None, "latent, binarised by their sign", noted=noted)
 
 
 def _keras_round(weights: Weights) -> Binarised:
@@ -94,10 +96,10 @@ def _recu(weights: Weights) -> Binarised:
     # What float32 sums in any other order could be off by: n*u times the mean magnitude.
     bound = flat.shape[1] * 2.0**-24 * np.abs(flat).mean(axis=1, keepdims=True)
     near = int(np.count_nonzero(np.abs(centred) <= bound))
-    told = ["ReCU's mean of a channel is taken exactly and rounded once"]
-    if near:
-        told[0] += f"; {near} of {weights.size} weights are so near it that float32's order of summation could decide"
-    return Binarised((centred >= 0).reshape(weights.shape), None, "latent, binarised by ReCU", tuple(told))
+    told = "ReCU's mean of a channel's weights is taken in float64 and rounded to float32 once"
+    noted = f"{near} of {weights.size} weights are so near ReCU's mean that float32's order of summation could decide"
+    signs = (centred >= 0).reshape(weights.shape)
+    return Binarised(signs, None, "latent, binarised by ReCU", (told,), (noted,) if near else ())
 
 
 def _scaled(axes: str) -> Callable[[Weights], Binarised]:
@@ -107,9 +109,8 @@ def _scaled(axes: str) -> Callable[[Weights], Binarised]:
         plain = _sign(weights)
         told = f"alpha, the mean of |w| over the {axes}, is summed in float64 and rounded once"
         name = "XNOR-Net" if axes == "channel" else "DoReFa-Net"
-        return Binarised(
-            plain.signs, scale.astype(np.float32), f"latent, binarised by {name}", (*plain.assumed, told)
-        )  # fmt: skip
+        how = f"latent, binarised by {name}"
+        return Binarised(plain.signs, scale.astype(np.float32), how, (told,), plain.noted)
 
     return rule
 

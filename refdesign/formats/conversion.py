@@ -10,7 +10,7 @@ from typing import Any
 
 import refdesign.formats.native as native
 from refdesign.errors import RefdesignError
-from refdesign.formats import firmware
+from refdesign.formats import firmware, foreign
 from refdesign.network import NetworkData
 
 
@@ -72,13 +72,40 @@ def _write_onnx(network: NetworkData, path: Path_, **options: Any) -> None:
     onnx_out.write(network, path, **options)
 
 
-NATIVE = Format("refdesign's own format", (".safetensors",), _read_native, write=native.write)
+def _read_safetensors(path: Path_, **wanted: Any) -> Imported:
+    """The project's own format; with an architecture or a layer map, a foreign file of the same ending."""
+    if not wanted:
+        return _read_native(path)
+    if wanted.get("architecture") is None and wanted.get("layer_map") is None:
+        raise RefdesignError(
+            f"{os.fspath(path)}: found the option {min(wanted)!r}, which {NATIVE.title} does not take, and no architecture "
+            "(--model) to map a foreign file onto"
+        )
+    return _imported(foreign.read_safetensors(path, **wanted))
+
+
+def _read_torch(path: Path_, **wanted: Any) -> Imported:
+    return _imported(foreign.read_torch(path, **wanted))
+
+
+def _read_keras(path: Path_, **wanted: Any) -> Imported:
+    return _imported(foreign.read_keras(path, **wanted))
+
+
+def _imported(found: tuple[NetworkData, Any, str]) -> Imported:
+    network, report, title = found
+    return Imported(network, title, tuple(report.recognised), tuple(report.assumed))
+
+
+NATIVE = Format("refdesign's own format", (".safetensors",), _read_safetensors, foreign.OPTIONS, native.write)
 ONNX = Format(
     "ONNX", (".onnx",), _read_onnx, frozenset({"arithmetic"}), _write_onnx, frozenset({"form", "inlined", "outputs"})
 )
 FORMATS: tuple[Format, ...] = (
     NATIVE,
     ONNX,
+    Format("a PyTorch state dict", foreign.TORCH_ENDINGS, _read_torch, foreign.OPTIONS),
+    Format("a Keras file", foreign.KERAS_ENDINGS, _read_keras, foreign.OPTIONS),
     Format("arrays for firmware", (".npz",), write=firmware.write_npz, write_options=frozenset({"word_bits"})),
     Format("a C header", (".h",), write=firmware.write_header, write_options=frozenset({"word_bits"})),
     Format("a C++ header", (".hpp",), write=firmware.write_header, write_options=frozenset({"word_bits"})),
@@ -128,7 +155,7 @@ def read(path: Path_, **options: Any) -> Imported:
     >>> read("net.h")
     Traceback (most recent call last):
     refdesign.errors.RefdesignError: net.h: found a C header, which can only be written, expected one of .safetensors, \
-.onnx
+.onnx, .pt, .pth, .ckpt, .tar, .keras, .h5, .hdf5
     """
     entry = format_of(path) or NATIVE
     if entry.read is None:

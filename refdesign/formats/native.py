@@ -94,6 +94,23 @@ def read(path: str | os.PathLike[str]) -> NetworkData:
         raise RefdesignError(f"{os.fspath(path)}: cannot be read: {reason}") from error
 
 
+def is_native(path: str | os.PathLike[str]) -> bool:
+    """Whether a file says of itself that it is a network of this project; its header alone is read.
+
+    >>> is_native("/nowhere/net.safetensors")
+    False
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            start = stream.read(8)
+            size = min(int.from_bytes(start, "little"), _MAX_HEADER) if len(start) == 8 else 0
+            whole = _json(stream.read(size), "header")
+    except (OSError, RefdesignError):
+        return False
+    metadata = whole.get("__metadata__") if isinstance(whole, dict) else None
+    return isinstance(metadata, dict) and METADATA_KEY in metadata
+
+
 def to_bytes(network: NetworkData) -> bytes:
     """The content of the network's file.
 
@@ -189,7 +206,8 @@ def _document(header: bytes) -> dict[str, Any]:
     entry = metadata.get(METADATA_KEY) if isinstance(metadata, dict) else None
     if not isinstance(metadata, dict) or not isinstance(entry, str):
         raise RefdesignError(
-            f"metadata: found no entry {METADATA_KEY!r}, expected one: the file is not a network of this project"
+            f"metadata: found no entry {METADATA_KEY!r}, expected one: the file is not a network of this project "
+            "(arrays of another are mapped onto an architecture, --model)"
         )
     document = _json(entry.encode(errors="surrogatepass"), f"metadata, {METADATA_KEY}")
     if not isinstance(document, dict) or document.get("format") != FORMAT:

@@ -107,9 +107,11 @@ def elements(data: bytes | memoryview, dtype: str) -> NDArray[Any]:
     array([1.], dtype=float32)
     """
     if dtype == "bfloat16":
-        return (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+        widened: NDArray[Any] = (np.frombuffer(data, "<u2").astype(np.uint32) << 16).view(np.float32)
+        return widened
     if dtype == "bool":
-        return np.frombuffer(data, np.uint8) != 0
+        truths: NDArray[Any] = np.frombuffer(data, np.uint8) != 0
+        return truths
     stored = np.dtype(dtype).newbyteorder("<")
     array: NDArray[Any] = np.frombuffer(data, stored).astype(dtype)
     return array

@@ -85,7 +85,8 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     refuse(tmp_path / "c.mat", mat_bytes({"kernel": np.ones((2, 3))}, format="4"), "no MAT-file of level 5")
     refuse(tmp_path / "d.mat", good[:126] + b"MI" + good[128:], "no MAT-file of level 5")
     refuse(tmp_path / "e.mat", good[:-8], "ends within an element")
-    refuse(tmp_path / "f.mat", good + b"\0" * 8, "more than one variable")
+    refuse(tmp_path / "f.mat", good + good[128:], "more than one variable")
+    refuse(tmp_path / "h.mat", good + b"\0" * 8, "no array")
     refuse(tmp_path / "g.mat", bytes(1 << 25), "more than 16777216 bytes")
     with pytest.raises(RefdesignError, match="cannot be read"):
         read_mat(tmp_path)
