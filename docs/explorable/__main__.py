@@ -1,7 +1,8 @@
-"""Build the explorable, or check a vector that it exported.
+"""Build the explorable, check a vector that it exported, or measure how fast it answers.
 
 python -m docs.explorable build PAGE.html
 python -m docs.explorable check VECTOR.json
+python -m docs.explorable measure
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from docs.explorable import page, vector
+from docs.explorable import measure, page, vector
 from refdesign.errors import RefdesignError
 
 
@@ -19,7 +20,11 @@ def main() -> None:
     commands = parser.add_subparsers(required=True, dest="command")
     commands.add_parser("build", help="write the page").add_argument("file", type=Path)
     commands.add_parser("check", help="compute an exported vector again").add_argument("file", type=Path)
+    commands.add_parser("measure", help="time the page in a browser")
     arguments = parser.parse_args()
+    if arguments.command == "measure":
+        print("\n".join(measure.measure()))
+        return
     if arguments.command == "build":
         arguments.file.write_text(page.html(), encoding="utf-8")
         print(f"{arguments.file}: {arguments.file.stat().st_size / 1e6:.2f} MB")

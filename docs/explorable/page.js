@@ -92,6 +92,7 @@ function sums(filter) {
     return found;
   });
 }
+const phasesOf = (dither) => [T.row_phase.subarray(dither * MH, (dither + 1) * MH), T.column_phase.subarray(dither * MW, (dither + 1) * MW)];
 const level = (dither, slice, r, c) => at("cell", dither, slice, at("row_phase", dither, r), at("column_phase", dither, c));
 const decision = (name, filter, levelIndex, zero = S.zero) => at(name, zero, filter, S.gamma, S.beta, levelIndex);
 /** The bits of a channel that carries `filter` and uses slice `slice` of the kernel. */
@@ -104,9 +105,9 @@ function featureMap(filter, slice, dither = S.dither) {
       const cell = at("cell", dither, slice, p, q);
       table.push(F.sums.map((_, place) => at("bit", S.zero, filter, S.gamma, S.beta, cell, place)));
     }
+    const [rows, columns] = phasesOf(dither);
     for (let r = 0; r < MH; r++) for (let c = 0; c < MW; c++) {
-      const bits = table[at("row_phase", dither, r) * levels[3] + at("column_phase", dither, c)];
-      found[r * MW + c] = bits[PLACE[accumulators[r * MW + c]]];
+      found[r * MW + c] = table[rows[r] * levels[3] + columns[c]][PLACE[accumulators[r * MW + c]]];
     }
     return found;
   });
@@ -138,22 +139,23 @@ function rule(filter, cell) {
 
 // ---- pictures
 const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const rgb = (text) => [1, 3, 5].map((i) => parseInt(text.slice(i, i + 2), 16));
+// A colour is one little-endian word, as in the memory of an image: red lowest, opaque.
+const word = (parts) => (parts[0] | (parts[1] << 8) | (parts[2] << 16) | (255 << 24)) >>> 0;
+const parts = (colour) => [colour & 255, (colour >> 8) & 255, (colour >> 16) & 255];
+const rgb = (text) => word([1, 3, 5].map((i) => parseInt(text.slice(i, i + 2), 16)));
 let COLOURS;
 function readColours() {
   COLOURS = { on: rgb(style("--on")), off: rgb(style("--off")), zero: rgb(style("--zero")), dim: rgb(style("--dim")) };
 }
-const blend = (a, b, share) => a.map((value, i) => Math.round(value + (b[i] - value) * share));
+const blend = (a, b, share) => word(parts(a).map((value, i) => Math.round(value + (parts(b)[i] - value) * share)));
 function paint(canvas, height, width, colourOf, marks = []) {
   const room = Math.min(canvas.parentElement.clientWidth || width, 600), dpr = window.devicePixelRatio || 1;
   const scale = Math.max(1, Math.floor(room * dpr / width));
   if (canvas.width !== width * scale) { canvas.width = width * scale; canvas.height = height * scale; }
   canvas.style.width = `${width * scale / dpr}px`; canvas.style.height = `${height * scale / dpr}px`;
   const image = new ImageData(width, height);
-  for (let i = 0; i < width * height; i++) {
-    const colour = colourOf(i);
-    image.data[4 * i] = colour[0]; image.data[4 * i + 1] = colour[1]; image.data[4 * i + 2] = colour[2]; image.data[4 * i + 3] = 255;
-  }
+  const words = new Uint32Array(image.data.buffer);
+  for (let i = 0; i < words.length; i++) words[i] = colourOf(i);
   const small = paint.canvas || (paint.canvas = document.createElement("canvas"));
   small.width = width; small.height = height;
   small.getContext("2d").putImageData(image, 0, 0);
@@ -178,14 +180,15 @@ const MAPS = {
   },
   bits: (canvas) => { const bits = featureMap(S.filter, S.filter); paint(canvas, MH, MW, (i) => bitColour(bits[i]), [[S.row, S.column, 1]]); },
   phase: (canvas) => {
-    const bits = featureMap(S.filter, S.filter), [p, q] = pixel().phase, lit = LIT;
+    const bits = featureMap(S.filter, S.filter), [p, q] = pixel().phase, [rows, columns] = phasesOf(S.dither);
+    const plain = [COLOURS.off, COLOURS.zero, COLOURS.on], shades = { lit: [LIT.off, COLOURS.zero, LIT.on], dim: plain.map((colour) => blend(colour, COLOURS.dim, 0.82)) };
     paint(canvas, MH, MW, (i) => {
-      const here = at("row_phase", S.dither, (i / MW) | 0) === p && at("column_phase", S.dither, i % MW) === q;
-      return here ? (bits[i] > 0 ? lit.on : bits[i] < 0 ? lit.off : COLOURS.zero) : blend(bitColour(bits[i]), COLOURS.dim, 0.82);
+      const here = rows[(i / MW) | 0] === p && columns[i % MW] === q;
+      return (here ? shades.lit : shades.dim)[bits[i] + 1];
     }, [[S.row, S.column, 1]]);
   },
 };
-const LIT = { on: [255, 190, 120], off: [122, 40, 10] };
+const LIT = { on: word([255, 190, 120]), off: word([122, 40, 10]) };
 
 // ---- grids of cells
 function cells(node, columns, entries, label) {
@@ -408,8 +411,8 @@ function toPhase(i) {
   const near = (limit, from, period, target) => { for (let d = 0; d <= period; d++) for (const place of [from - d, from + d]) if (place >= 0 && place < limit && place % period === target) return place; return from; };
   set({ row: near(MH, S.row, m, want[0]), column: near(MW, S.column, n, want[1]) });
 }
-function strips() {
-  for (const node of $$("[data-strip]")) {
+function strips(nodes) {
+  for (const node of nodes) {
     const dither = DITHERS.indexOf(node.dataset.strip), maps = FILTERS.map((_, slice) => featureMap(S.filter, slice, dither));
     if (!node.children.length) {
       const four = make("div", { class: "four" });
@@ -428,19 +431,30 @@ function strips() {
     });
   }
 }
-function draw() {
-  for (const canvas of $$("[data-map]")) {
+/** What is costly to draw, and only where it can be seen soon. */
+const near = new Set();
+function drawSection(section) {
+  for (const canvas of $$("[data-map]", section)) {
     MAPS[canvas.dataset.map](canvas);
     canvas.setAttribute("aria-label", `${TEXTS[canvas.dataset.map]?.() ?? "The one-bit photograph"}. Row ${S.row}, column ${S.column} is chosen; arrow keys move.`);
   }
-  for (const node of $$("[data-cells]")) CELLS[node.dataset.cells](node);
-  for (const node of $$("[data-plot]")) PLOTS[node.dataset.plot](node);
+  for (const node of $$("[data-cells]", section)) CELLS[node.dataset.cells](node);
+  for (const node of $$("[data-plot]", section)) PLOTS[node.dataset.plot](node);
+  strips($$("[data-strip]", section));
+}
+const watchNear = new IntersectionObserver((entries) => {
+  for (const { isIntersecting, target } of entries) {
+    if (!isIntersecting) near.delete(target); else if (!near.has(target)) { near.add(target); drawSection(target); }
+  }
+}, { rootMargin: "250px 0px" });
+function draw() {
+  near.forEach(drawSection);
   for (const node of $$("[data-text]")) if (node.dataset.text === "chain") node.replaceChildren(...chain()); else { const text = TEXTS[node.dataset.text](); if (node.textContent !== text) node.textContent = text; }
   for (const node of $$("[data-out]")) node.textContent = OUT[node.dataset.out]();
   for (const node of $$("[data-bind]")) { node.value = S[node.dataset.bind]; node.setAttribute("aria-valuetext", String(OUT[node.dataset.bind]())); }
   for (const node of $$("[data-number]")) if (document.activeElement !== node) node.value = S[node.dataset.number];
   for (const node of $$("[data-choice]")) for (const input of $$("input", node)) input.checked = Number(input.value) === S[node.dataset.choice];
-  kernelButtons(); strips();
+  kernelButtons();
   for (const node of $$("[data-address]")) { node.href = address() || "#"; node.textContent = location.href.split("#")[0].replace(/^.*\//, "…/") + address(); }
 }
 let waiting = false;
@@ -537,6 +551,7 @@ addEventListener("hashchange", () => { if ($(location.hash || "#none-such")?.clo
 let lastWidth = innerWidth;
 addEventListener("resize", () => { if (innerWidth !== lastWidth) { lastWidth = innerWidth; draw(); } });
 S = fromAddress(location.hash);
+for (const section of $$("main section")) { if (section.getBoundingClientRect().top < innerHeight + 250) near.add(section); watchNear.observe(section); }
 draw();
 window.explorable = { state: () => ({ ...S }), set: (changes) => { S = { ...S, ...changes }; draw(); }, vector, featureMap: (filter, slice, dither) => Array.from(featureMap(filter, slice, dither)) };
 document.documentElement.dataset.ready = "";

@@ -11,12 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from docs.explorable import scene
-from docs.explorable.tables import Tables, build
+from docs.explorable.tables import Tables, build, fold_of
 from refdesign import datasets
 from refdesign.bits import unpack
-from refdesign.conventions import PAPER
-from refdesign.fold import fold
-from refdesign.network import accumulator_domain
 
 HERE = Path(__file__).parent
 
@@ -49,13 +46,8 @@ def html(made: Tables | None = None, home: str = "../index.html") -> str:
 def hero() -> NDArray[np.uint8]:
     """The first picture: left as it is, right as bits under Bayer's 8x8 tile; uint8 (226, 256)."""
     whole = datasets.photograph().astype(np.int64).reshape(256, 2, 256, 2).sum(axis=(1, 3))
-    grey = ((whole + 2) // 4).astype(np.uint8)[8:234]
-    layer = scene.dots_layer("bayer8", 0.0)
-    thresholds = fold(
-        layer.batch_norm, layer.kernel, fan_in=1, conventions=PAPER, domain=accumulator_domain(layer)
-    ) if layer.batch_norm is not None else None  # fmt: skip
-    if thresholds is None:
-        raise ValueError("dots: expected a batch norm")
+    grey: NDArray[np.uint8] = ((whole + 2) // 4).astype(np.uint8)[8:234]
+    thresholds = fold_of(scene.dots_layer("bayer8", 0.0))
     bits = unpack(thresholds.apply(scene.dots_sums(grey)))[0, :, :, 0]
     middle = 108
     picture = grey.copy()

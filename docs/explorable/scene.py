@@ -106,7 +106,8 @@ def photograph() -> NDArray[np.uint8]:
     rows, columns = 151, 169
     whole = datasets.photograph()[15 : 15 + 3 * rows, 3 : 3 + 3 * columns].astype(np.int64)
     sums = whole.reshape(rows, 3, columns, 3).sum(axis=(1, 3))
-    return ((2 * sums + 9) // 18).astype(np.uint8)
+    grey: NDArray[np.uint8] = ((2 * sums + 9) // 18).astype(np.uint8)
+    return grey
 
 
 @cache

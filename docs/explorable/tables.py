@@ -21,7 +21,7 @@ from refdesign.bits import PackedBits, pack, pack_bool, unpack, xnor_popcount
 from refdesign.conventions import PAPER
 from refdesign.design.classes import canonical
 from refdesign.fold import Thresholds, fold
-from refdesign.network import BinaryConv2d, BinaryDense, NetworkData, accumulator_domain
+from refdesign.network import BinaryConv2d, BinaryDense, NetworkData, PixelConv2d, accumulator_domain
 from refdesign.ops.batch_norm import dithered_batch_norm
 from refdesign.ops.dither import phases
 from refdesign.ops.pixels import pixel_conv2d
@@ -41,7 +41,7 @@ PUBLISHED_2X2 = [[1, 1], [3, 3]]
 """`threshold_2x2_v2` of the released code."""
 
 
-@dataclass
+@dataclass(repr=False)
 class Tables:
     """Named arrays in one block of bytes, with an index; and what is small enough for JSON.
 
@@ -139,7 +139,7 @@ def _dots(made: Tables) -> None:
     for i, name in enumerate(scene.INPUTS):
         m, n, _ = scene.input_kernel(name).shape
         for j, light in enumerate(scene.LIGHTS):
-            thresholds = _fold_of(scene.dots_layer(name, light))
+            thresholds = fold_of(scene.dots_layer(name, light))
             ones = unpack(thresholds.apply(sums))[0, :, :, 0] > 0
             bits[i, j] = np.packbits(ones.ravel(), bitorder="little")
             # Every grey under every cell, asked of the fold: the first one that fires.
@@ -154,10 +154,12 @@ def _dots(made: Tables) -> None:
     made.add("dots_column_phase", np.array([phases(width, shape[1], "top_left") for shape in shapes], np.uint8))
 
 
-def _fold_of(layer: Any) -> Thresholds:
-    return fold(
-        layer.batch_norm, layer.kernel, fan_in=layer.fan_in, conventions=PAPER, domain=accumulator_domain(layer)
-    )  # fmt: skip
+def fold_of(layer: PixelConv2d) -> Thresholds:
+    """The integer thresholds of `dots`."""
+    if layer.batch_norm is None:
+        raise ValueError(f"{layer.name}: expected a batch norm")
+    domain = accumulator_domain(layer)
+    return fold(layer.batch_norm, layer.kernel, fan_in=layer.fan_in, conventions=PAPER, domain=domain)
 
 
 def patterns() -> NDArray[np.int8]:
@@ -298,8 +300,7 @@ def _threshold_memories() -> dict[str, Array]:
             BinaryConv2d(name="all", weights=pack(weights), batch_norm=norms, kernel=kernel),
             BinaryConv2d(name="last", weights=pack(np.ones((1, 1, 1, norms.channels), np.int8))),
         )
-        source = scene.dots_layer("one", 0.0)
-        first = type(source)(
+        first = PixelConv2d(
             name="dots", weights=pack(np.ones((TAPS, 1, 1, 1), np.int8)), multiplier=2, offset=-255,
             batch_norm=BatchNorm([1.0] * TAPS, [0.0] * TAPS, [0.0] * TAPS, [1.0] * TAPS, 0.0),
         )  # fmt: skip

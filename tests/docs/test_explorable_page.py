@@ -62,6 +62,8 @@ def state_of(found: dict[str, Any]) -> scene.State:
 
 def picture(page: Any, name: str, height: int) -> Any:
     """A map's colours as drawn, one for each of its pixels: (height, W, 3)."""
+    page.locator(f'[data-map="{name}"]').scroll_into_view_if_needed()
+    page.wait_for_timeout(100)
     width, flat = page.evaluate(
         """([name, height]) => {
           const canvas = document.querySelector(`[data-map="${name}"]`), scale = canvas.height / height;

@@ -15,6 +15,9 @@ from refdesign import run
 from refdesign.conventions import PAPER
 from refdesign.errors import RefdesignError
 from refdesign.network import Stage
+from simulator.run import Simulator
+from simulator.schedule import fit
+from simulator.trace import Tracer
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +115,7 @@ def test_the_last_cycle_holds_the_sum(made: tables.Tables) -> None:
 
 def test_the_photograph_s_trace_is_that_of_its_windows(made: tables.Tables) -> None:
     network = scene.State().network()
-    tracer = tables.Tracer(
-        tables.Simulator(network, tables.fit(network, pe=4, simd=1)), scene.photograph()[None, ..., None]
-    )
+    tracer = Tracer(Simulator(network, fit(network, pe=4, simd=1)), scene.photograph()[None, ..., None])
     sums = tables.reference(scene.State())["dots.bits"][0, :, :, 0] > 0
     for row, column in ((0, 0), (46, 67), (148, 166)):
         start = int(made.arrays["start_cycle"][row, column])
