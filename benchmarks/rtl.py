@@ -1,8 +1,11 @@
 """The simulator beside the same unit on Verilator: cycles per second, PE 16, SIMD 64, 3x3x128 to 128 channels.
 
 Both give the same output bits, which is checked. The simulator keeps the popcount and the accumulator of every PE in
-every cycle; Verilator once keeps nothing, once writes a VCD. One thread each, processor time: other
-programs on the machine do not count.
+every cycle; Verilator once keeps nothing, once writes a VCD of all signals. What Verilator runs is the unit alone: its
+counters, operand buffer, weight and threshold memories, PEs and comparators, with `$countones`, without sliding window
+and FIFO, `-O3 --x-assign fast --noassert`, the C++ with `-O3 -march=native`, evaluated once a cycle
+(`simulator/rtl/speed.cpp`); only the loop over the cycles is timed. One thread each, processor time: other programs on
+the machine do not count.
 
     python -m benchmarks.rtl [--images N] [--repeats N] [--json]
 """

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     "--memory-format", type=click.Choice(("readmemh", "readmemb", "coe", "mif", "npy")), default="readmemh",
     show_default=True, help="The images' format.",
 )  # fmt: skip
+@click.option("--rtl", type=click.Path(path_type=Path), help="Write SystemVerilog and a test bench into this folder.")
 @common.resize_option
 @common.root_option
 @common.json_option
@@ -71,6 +72,7 @@ def simulate(
     read_memories: Path | None,
     memories: Path | None,
     memory_format: str,
+    rtl: Path | None,
     resize: bool,
     root: Path | None,
     as_json: bool,
@@ -89,11 +91,13 @@ def simulate(
       refdesign simulate digits digits:test --show --layer conv2 --cycles 1200:1216
       refdesign simulate digits digits:test --wave run.vcd --cycles 0:5000
       refdesign simulate digits digits:test --memories images --memory-format coe
+      refdesign simulate digits digits:test --first 1 --rtl accelerator
     """
     own_simulator()
     from simulator.config import Accelerator
     from simulator.memory_files import export, load
     from simulator.reports import report
+    from simulator.rtl.export import export_rtl
     from simulator.run import Simulator
     from simulator.schedule import fit
     from simulator.stalls import NO_STALLS, Stalls
@@ -118,6 +122,8 @@ def simulate(
         write_bytes(csv_file, made.to_csv().encode())
     if memories is not None:
         export(memories, simulator.stages, simulator.memories, memory_format)
+    if rtl is not None:
+        export_rtl(rtl, simulator, pixels)
     drawn = _waves(simulator, pixels, pattern, wave, show, cycles, layers)
     different = _different(network, pixels, simulation)
     if as_json:

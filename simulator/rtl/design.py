@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from refdesign.network import BinaryConv2d, PixelConv2d
 from refdesign.ops.padding import FILLS
 from simulator.config import Accelerator
@@ -14,7 +17,8 @@ from simulator.stage import StageSchedule
 
 FOLDER = Path(__file__).parent
 MODULES = tuple(
-    FOLDER / f"{name}.sv" for name in ("axis_counter", "popcount", "pool", "fifo", "mvtu", "sliding_window")
+    FOLDER / f"{name}.sv"
+    for name in ("axis_counter", "popcount", "pool", "fifo", "processing_element", "mvtu", "sliding_window")
 )
 """The design's sources."""
 
@@ -196,6 +200,15 @@ def word_widths(stages: Sequence[StageSchedule]) -> list[int]:
     """Bits of the words that enter the first stage, and that leave each one."""
     first = stages[0]
     return [first.groups * first.inputs * (8 if first.reads_pixels else 1), *(out_width(stage) for stage in stages)]
+
+
+def pixel_words(images: NDArray[np.uint8]) -> list[str]:
+    """The words that enter the first stage, in hexadecimal: a pixel each, its first channel lowest.
+
+    >>> pixel_words(np.array([[[[1, 2, 3]]]], dtype=np.uint8))
+    ['030201']
+    """
+    return [pixel.tobytes()[::-1].hex() for pixel in images.reshape(-1, images.shape[-1])]
 
 
 def _list(parameters: Parameters) -> str:

@@ -1,4 +1,5 @@
-// The matrix-vector-threshold unit with its pool; simulator/units/__init__.py says what stands where in which cycle.
+// The matrix-vector-threshold unit with its pool: counters, addresses and operands, and what its processing elements
+// share; simulator/units/__init__.py says what stands where in which cycle.
 //
 // All weights and thresholds are read synchronously, with the address that the counters will have after the edge, so
 // that memories can be block RAM and no pipeline register is needed.
@@ -30,6 +31,8 @@ module mvtu #(
     parameter THRESHOLD_WIDTH = 8,
     parameter SATURATE = 0,        // what a value does that its width cannot hold; 0: wrap
     parameter MEMORY = "mvtu",     // memory images: <MEMORY>_weights_pe<n>.hex and <MEMORY>_thresholds_pe<n>.hex
+    parameter WEIGHT_STYLE = "auto",     // for synthesis: what the memories become, "auto", "block", "distributed"
+    parameter THRESHOLD_STYLE = "auto",
     parameter OUT_WIDTH = THRESHOLDS != 0 ? PE : PE * ACCUMULATOR_WIDTH,
     parameter REGISTERS_WIDTH = 8 * 32 + SIMD + PE * (POPCOUNT_WIDTH + ACCUMULATOR_WIDTH + THRESHOLD_WIDTH + 2) + 4
 ) (
@@ -57,8 +60,8 @@ module mvtu #(
     localparam WEIGHT_DEPTH = CHANNEL_FOLDS * TAPS * INPUT_FOLDS;
     localparam PERIOD = PERIOD_ROWS * PERIOD_COLUMNS;
     localparam THRESHOLD_DEPTH = CHANNEL_FOLDS * PERIOD;
-    localparam POOLED = POOL_ROWS * POOL_COLUMNS > 1;
-    localparam POOL_DEPTH = CHANNEL_FOLDS * (COLUMNS / POOL_COLUMNS > 0 ? COLUMNS / POOL_COLUMNS : 1);
+    localparam POOL_DEPTH =
+        POOL_ROWS * POOL_COLUMNS == 1 ? 0 : CHANNEL_FOLDS * (COLUMNS / POOL_COLUMNS > 0 ? COLUMNS / POOL_COLUMNS : 1);
 
     localparam NF_WIDTH = CHANNEL_FOLDS > 1 ? $clog2(CHANNEL_FOLDS) : 1;
     localparam NG_WIDTH = GROUP_FOLDS > 1 ? $clog2(GROUP_FOLDS) : 1;
@@ -76,9 +79,6 @@ module mvtu #(
     localparam PHASE_COLUMN_WIDTH = PERIOD_COLUMNS > 1 ? $clog2(PERIOD_COLUMNS) : 1;
     localparam ONES_WIDTH = $clog2(SIMD + 1);
     localparam COUNTED_WIDTH = POPCOUNT_WIDTH > ONES_WIDTH ? POPCOUNT_WIDTH : ONES_WIDTH;
-    localparam TERM_WIDTH = COUNTED_WIDTH + 2 + SCALE_WIDTH;
-    localparam SUM_WIDTH = (ACCUMULATOR_WIDTH > TERM_WIDTH ? ACCUMULATOR_WIDTH : TERM_WIDTH) + 1;
-    localparam COMPARE_WIDTH = ACCUMULATOR_WIDTH > THRESHOLD_WIDTH ? ACCUMULATOR_WIDTH : THRESHOLD_WIDTH;
 
     // ------------------------------------------------------------------------------------------------- counters
     logic [NF_WIDTH-1:0] nf;
@@ -217,7 +217,8 @@ module mvtu #(
     logic signed [SCALE_WIDTH-1:0] scale;
     logic plane_unsigned;
 
-    assign mask = operand_valid && (operand_word_valid || `FAULT(`PADDING_COUNTED)) ? (plane_unsigned ? operand & lanes : lanes) : '0;
+    assign mask = !operand_valid || !(operand_word_valid || `FAULT(`PADDING_COUNTED)) ? '0
+        : plane_unsigned ? operand & lanes : lanes;
     assign word = operand & mask;
     assign counted = COUNTED_WIDTH'(counted_ones);
     popcount #(.SIMD(SIMD)) ones_of_mask (.bits(mask), .count(counted_ones));
@@ -232,19 +233,15 @@ module mvtu #(
     endgenerate
 
     // ------------------------------------------------------------------------------------------ processing elements
-    logic clears, keeps;
-    assign clears = sf == 0;
-    assign keeps = fire && last_synapse && !dropped;
-
-    logic [POOL_ADDRESS_WIDTH-1:0] pool_address;
     logic alone;
-    assign pool_address = dropped ? '0 : POOL_ADDRESS_WIDTH'(32'(window_column) * CHANNEL_FOLDS + 32'(nf));
+    logic [POOL_ADDRESS_WIDTH-1:0] pool_address;
     assign alone = (row_begins && column_begins) || dropped;
+    assign pool_address = dropped ? '0 : POOL_ADDRESS_WIDTH'(32'(window_column) * CHANNEL_FOLDS + 32'(nf));
 
-`ifdef FAULTS
-    logic stalled;  // the cycle before did not fire
-    always_ff @(posedge clk) stalled <= !reset && !fire;
-`endif
+    logic [PE*POPCOUNT_WIDTH-1:0] counts;
+    logic [PE*ACCUMULATOR_WIDTH-1:0] accumulators, sums;
+    logic [PE*THRESHOLD_WIDTH-1:0] limits;
+    logic [PE-1:0] flips;
 
     genvar p;
     generate
@@ -253,107 +250,38 @@ module mvtu #(
             localparam [31:0] NUMBER =
                 ((48 + p / 1000 % 10) << 24) | ((48 + p / 100 % 10) << 16) | ((48 + p / 10 % 10) << 8) | (48 + p % 10);
 
-            logic [SIMD-1:0] weights[0:WEIGHT_DEPTH-1];
-            logic [SIMD-1:0] weight;
-            initial $readmemh({MEMORY, "_weights_pe", NUMBER[8*DIGITS-1:0], ".hex"}, weights);
-            always_ff @(posedge clk) weight <= weights[next_weight_address];
-
-            logic present;
-            if (p < LAST_CHANNELS) assign present = 1'b1;
-            else assign present = group_fold != NG_WIDTH'(GROUP_FOLDS - 1) || `FAULT(`MASKED_CHANNEL_LIVE);
-
-            logic [SIMD-1:0] agree;
-            logic [POPCOUNT_WIDTH-1:0] count;
-            logic signed [TERM_WIDTH-1:0] term;
-            logic signed [SUM_WIDTH-1:0] sum;
-            logic signed [ACCUMULATOR_WIDTH-1:0] held;
-            logic signed [ACCUMULATOR_WIDTH-1:0] accumulator;
-
-            assign agree = present ? ~(word ^ weight) & mask & ~(SIMD'(`FAULT(`POPCOUNT_LOSES_LAST_LANE)) << (SIMD - 1)) : '0;
-            popcount #(.SIMD(SIMD), .WIDTH(POPCOUNT_WIDTH), .SATURATE(SATURATE)) tree (
-                .bits(agree), .count(count)
+            processing_element #(
+                .SIMD(SIMD), .WEIGHT_DEPTH(WEIGHT_DEPTH), .THRESHOLDS(THRESHOLDS), .THRESHOLD_DEPTH(THRESHOLD_DEPTH),
+                .POOL_DEPTH(POOL_DEPTH), .POOL_BITS(POOL_BITS), .ALWAYS_PRESENT(p < LAST_CHANNELS ? 1 : 0),
+                .SCALE_WIDTH(SCALE_WIDTH), .COUNTED_WIDTH(COUNTED_WIDTH), .POPCOUNT_WIDTH(POPCOUNT_WIDTH),
+                .ACCUMULATOR_WIDTH(ACCUMULATOR_WIDTH), .THRESHOLD_WIDTH(THRESHOLD_WIDTH), .SATURATE(SATURATE),
+                .WEIGHTS({MEMORY, "_weights_pe", NUMBER[8*DIGITS-1:0], ".hex"}),
+                .LIMITS({MEMORY, "_thresholds_pe", NUMBER[8*DIGITS-1:0], ".hex"}),
+                .WEIGHT_STYLE(WEIGHT_STYLE), .THRESHOLD_STYLE(THRESHOLD_STYLE)
+            ) element (
+                .clk(clk), .reset(reset), .fire(fire), .waits(operand_valid), .clears(sf == 0),
+                .last_fold(group_fold == NG_WIDTH'(GROUP_FOLDS - 1)), .word(word), .mask(mask), .counted(counted),
+                .scale(scale), .next_weight_address(next_weight_address),
+                .next_threshold_address(next_threshold_address), .keep(fire && last_synapse && !dropped),
+                .alone(alone), .pool_address(pool_address), .count(counts[p * POPCOUNT_WIDTH +: POPCOUNT_WIDTH]),
+                .accumulator(accumulators[p * ACCUMULATOR_WIDTH +: ACCUMULATOR_WIDTH]),
+                .threshold({flips[p], limits[p * THRESHOLD_WIDTH +: THRESHOLD_WIDTH]}),
+                .compared(sums[p * ACCUMULATOR_WIDTH +: ACCUMULATOR_WIDTH]), .out_bit(bits[p])
             );
-            assign term = present
-                ? TERM_WIDTH'(scale) * $signed(TERM_WIDTH'({count, 1'b0}) - TERM_WIDTH'(counted)) : '0;
-`ifdef FAULTS
-            assign sum = (clears && !(`FAULT(`ACCUMULATOR_KEPT_AFTER_STALL) && stalled) ? '0 : SUM_WIDTH'(held)) + SUM_WIDTH'(term);
-`else
-            assign sum = (clears ? '0 : SUM_WIDTH'(held)) + SUM_WIDTH'(term);
-`endif
-            if (SATURATE != 0) begin : saturated
-                logic beyond;  // the bits above the sign are not all like it
-                assign beyond = sum[SUM_WIDTH-1:ACCUMULATOR_WIDTH-1] != {(SUM_WIDTH - ACCUMULATOR_WIDTH + 1) {sum[SUM_WIDTH-1]}};
-                assign accumulator = beyond && !`FAULT(`SATURATION_WRAPS)
-                    ? {sum[SUM_WIDTH-1], {(ACCUMULATOR_WIDTH - 1) {!sum[SUM_WIDTH-1]}}} : sum[ACCUMULATOR_WIDTH-1:0];
-            end else begin : wrapped
-                assign accumulator = sum[ACCUMULATOR_WIDTH-1:0];
+            if (THRESHOLDS != 0) begin : leaves_bits
+                assign out_word[p] = `FAULT(`LANES_REVERSED) ? bits[PE-1-p] : bits[p];
             end
-            always_ff @(posedge clk) begin
-                if (reset) held <= '0;
-                else if (fire || (`FAULT(`ACCUMULATOR_COUNTS_WHILE_STALLED) && operand_valid)) held <= accumulator;
-            end
-
-            logic signed [ACCUMULATOR_WIDTH-1:0] compared;  // what the comparator sees
-            logic bit_of_sum;
-            logic [THRESHOLD_WIDTH:0] threshold;
-            if (THRESHOLDS != 0) begin : comparator
-                logic [THRESHOLD_WIDTH:0] thresholds[0:THRESHOLD_DEPTH-1];
-                initial $readmemh({MEMORY, "_thresholds_pe", NUMBER[8*DIGITS-1:0], ".hex"}, thresholds);
-                always_ff @(posedge clk) threshold <= thresholds[next_threshold_address];
-
-                logic signed [COMPARE_WIDTH:0] limit, value;
-                assign value = (COMPARE_WIDTH + 1)'(compared);
-                assign limit = `FAULT(`LIMIT_UNSIGNED)
-                    ? $signed((COMPARE_WIDTH + 1)'({1'b0, threshold[THRESHOLD_WIDTH-1:0]}))
-                    : (COMPARE_WIDTH + 1)'($signed(threshold[THRESHOLD_WIDTH-1:0]));
-                assign bit_of_sum = present
-                    && ((value >= limit && !(`FAULT(`COMPARATOR_STRICT) && value == limit))
-                        != (threshold[THRESHOLD_WIDTH] && !`FAULT(`FLIP_IGNORED)));
-            end else begin : no_comparator
-                assign threshold = '0;
-                assign bit_of_sum = 1'b0;
-            end
-
-            if (POOLED && POOL_BITS != 0 && THRESHOLDS != 0) begin : pool_of_bits
-                assign compared = accumulator;
-                pool #(.WIDTH(1), .DEPTH(POOL_DEPTH), .ON_BITS(1)) unit (
-                    .clk(clk), .keep(keeps), .alone(alone), .flip(threshold[THRESHOLD_WIDTH]),
-                    .address(pool_address), .value(bit_of_sum), .pooled(bits[p])
-                );
-            end else if (POOLED) begin : pool_of_sums
-                pool #(.WIDTH(ACCUMULATOR_WIDTH), .DEPTH(POOL_DEPTH), .ON_BITS(0)) unit (
-                    .clk(clk), .keep(keeps), .alone(alone), .flip(1'b0),
-                    .address(pool_address), .value(accumulator), .pooled(compared)
-                );
-                assign bits[p] = bit_of_sum;
-            end else begin : no_pool
-                assign compared = accumulator;
-                assign bits[p] = bit_of_sum;
-            end
-
-            if (THRESHOLDS != 0) assign out_word[p] = `FAULT(`LANES_REVERSED) ? bits[PE-1-p] : bits[p];
-            else assign out_word[p * ACCUMULATOR_WIDTH +: ACCUMULATOR_WIDTH] = compared;
+        end
+        if (THRESHOLDS == 0) begin : leaves_sums
+            assign out_word = sums;
         end
     endgenerate
 
 `ifdef TRACE
     // The registers, as simulator.units lists them.
-    logic [PE*POPCOUNT_WIDTH-1:0] all_counts;
-    logic [PE*ACCUMULATOR_WIDTH-1:0] all_accumulators;
-    logic [PE*THRESHOLD_WIDTH-1:0] all_limits;
-    logic [PE-1:0] all_flips;
-    generate
-        for (p = 0; p < PE; p = p + 1) begin : traced
-            assign all_counts[p * POPCOUNT_WIDTH +: POPCOUNT_WIDTH] = lane[p].count;
-            assign all_accumulators[p * ACCUMULATOR_WIDTH +: ACCUMULATOR_WIDTH] = lane[p].accumulator;
-            assign all_limits[p * THRESHOLD_WIDTH +: THRESHOLD_WIDTH] = lane[p].threshold[THRESHOLD_WIDTH-1:0];
-            assign all_flips[p] = lane[p].threshold[THRESHOLD_WIDTH];
-        end
-    endgenerate
     assign registers = {
-        out_ready, out_valid, in_ready, in_valid, bits, all_flips, all_limits, 32'(threshold_address),
-        all_accumulators, all_counts, word, 32'(weight_address), 32'(phase_column), 32'(phase_row), 32'(column),
-        32'(row), 32'(sf), 32'(nf)
+        out_ready, out_valid, in_ready, in_valid, bits, flips, limits, 32'(threshold_address), accumulators, counts,
+        word, 32'(weight_address), 32'(phase_column), 32'(phase_row), 32'(column), 32'(row), 32'(sf), 32'(nf)
     };
 `endif
 endmodule

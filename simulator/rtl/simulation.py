@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from refdesign.errors import RefdesignError
 from simulator.memory_files import export
 from simulator.rtl import tools
-from simulator.rtl.design import FOLDER, MODULES, Field, pipeline, register_bits, registers, word_widths
+from simulator.rtl.design import FOLDER, MODULES, Field, pipeline, pixel_words, register_bits, registers, word_widths
 from simulator.run import Simulator
 from simulator.stage import StageSchedule
 from simulator.stalls import NO_STALLS, Stalls
@@ -165,10 +165,9 @@ class Bench:
         plans = []
         for index, (pipe, stimulus) in enumerate(zip(self.pipelines, stimuli, strict=True)):
             export(folder / f"memory_{index}", pipe.stages, pipe.memories, "readmemh")
-            pixels = stimulus.images.reshape(-1, stimulus.images.shape[-1])
             plans.append(
                 {
-                    "words": [pixel.tobytes()[::-1].hex() for pixel in pixels],
+                    "words": pixel_words(stimulus.images),
                     "source": stimulus.stalls.source.astype(int).tolist(),
                     "sink": stimulus.stalls.sink.astype(int).tolist(),
                     "cycles": stimulus.cycles,

@@ -25,7 +25,7 @@ module sliding_window #(
     parameter DILATION_COLUMNS = 1,
     parameter PADDING_ROWS = 1,
     parameter PADDING_COLUMNS = 1,
-    parameter PADDING_MODE = 0,    // 0: counts for nothing, 1: shows FILL, 2: symmetric, 3: reflect, 4: edge, 5: circular
+    parameter PADDING_MODE = 0,    // 0: counts for nothing, 1: FILL, 2: symmetric, 3: reflect, 4: edge, 5: circular
     parameter FILL = 0,
     parameter LINES = 4            // rows of the line buffer
 ) (
@@ -126,7 +126,8 @@ module sliding_window #(
         integer index;
         columns_show = '0;
         for (index = COLUMNS - 1; index >= 0; index = index - 1)
-            columns_show[index] = column_reach(index, 0) >= 0 || (index < COLUMNS - 1 && columns_show[(index + 1) % COLUMNS]);
+            columns_show[index] = column_reach(index, 0) >= 0
+                || (index < COLUMNS - 1 && columns_show[(index + 1) % COLUMNS]);
     endfunction
 
     localparam [ROWS*ENTRY-1:0] LAST_ROW = last_rows(0);

@@ -2,8 +2,10 @@
 
     python -m simulator.rtl.synthesis [--sizes small medium large] [--json]
 
-LUTs and RAM stand side by side because memories move from one to the other as they get deeper: tables of a few words
-are logic, larger ones are distributed RAM (of LUTs), the largest block RAM.
+The weights, the same for all rules, stand in block RAM. Where the thresholds stand is left to Yosys: tables of a few
+words become logic, deeper ones block RAM (the size `deep`, with the fewest PEs for its channels, shows that), so LUTs
+and RAM stand side by side. A table's depth is the channel folds times the kernel's rows times its columns: a 3D kernel
+costs what a 2D one of its rows and columns does, for the slices are told apart when the thresholds are folded.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from simulator.rtl import tools, yosys
 from simulator.rtl.design import mvtu_parameters, out_width
 from simulator.schedule import fit, schedule
 
-SIZES = {"small": (4, 8, 16), "medium": (8, 32, 64), "large": (16, 64, 128)}
+SIZES = {"small": (4, 8, 16), "medium": (8, 32, 64), "large": (16, 64, 128), "deep": (8, 64, 256)}
 """By name: PE, SIMD, and the channels that a 3x3 layer reads and writes."""
 KERNELS = {"Sign": None, "DeSign 2D 2x2": (2, 2, 1), "DeSign 2D 3x3": (3, 3, 1), "DeSign 3D 2x2x4": (2, 2, 4)}
 """By name: the shape of the threshold kernel."""
@@ -102,10 +104,11 @@ def synthesize(size: str, rule: str) -> Cost:
     pe, simd, channels = SIZES[size]
     network = unit_network(channels, KERNELS[rule])
     stage = schedule(network, fit(network, pe=pe, simd=simd))[1]
+    parameters = {**mvtu_parameters(stage), "WEIGHT_STYLE": '"block"'}
     top = _TOP.format(
         simd=simd - 1,
         out=out_width(stage) - 1,
-        parameters=", ".join(f".{name}({value})" for name, value in mvtu_parameters(stage).items()),
+        parameters=", ".join(f".{name}({value})" for name, value in parameters.items()),
     )
 
     def build(folder: Path) -> None:

@@ -133,7 +133,7 @@ def cached(kind: str, inputs: Sequence[str], build: Callable[[Path], None]) -> P
     """
     digest = hashlib.sha256(sys.version.encode())
     for file in sorted(FOLDER.glob("*")):
-        if file.suffix in (".sv", ".svh", ".cpp"):
+        if file.suffix in (".sv", ".svh"):
             digest.update(file.name.encode() + file.read_bytes())
     for text in inputs:
         digest.update(b"\0" + text.encode())

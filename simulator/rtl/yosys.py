@@ -14,7 +14,7 @@ import numpy as np
 from refdesign.errors import RefdesignError
 from simulator.memory_files import export
 from simulator.rtl import tools
-from simulator.rtl.design import FOLDER, MODULES, pipeline, register_bits, word_widths
+from simulator.rtl.design import FOLDER, MODULES, pipeline, pixel_words, register_bits, word_widths
 from simulator.rtl.simulation import Recording, Stimulus, record
 from simulator.run import Simulator
 
@@ -34,8 +34,7 @@ def play(pipe: Simulator, stimulus: Stimulus, folder: Path, *, timeout: float = 
     """
     tools.require("yosys")
     export(folder / "memory_0", pipe.stages, pipe.memories, "readmemh")
-    pixels = stimulus.images.reshape(-1, stimulus.images.shape[-1])
-    _write(folder / "words.hex", [pixel.tobytes()[::-1].hex() for pixel in pixels])
+    _write(folder / "words.hex", pixel_words(stimulus.images))
     for name in ("source", "sink"):
         _write(folder / f"{name}.hex", [str(int(bit)) for bit in getattr(stimulus.stalls, name)])
     source = pipeline("pipeline_0", pipe.stages, pipe.accelerator, "memory_0/")

@@ -77,6 +77,14 @@ def test_a_run_from_memory_images(form: str, tmp_path: Path) -> None:
     assert "conv2_weights" in message
 
 
+def test_the_rtl_of_an_accelerator(tmp_path: Path) -> None:
+    good("simulate", "digits", "digits:test", "--first", "1", "--rtl", tmp_path)
+    assert "mvtu #(.PE(16), .SIMD(64)" in (tmp_path / "accelerator.sv").read_text()
+    assert len((tmp_path / "pixels.hex").read_text().split()) == 8 * 8
+    (tmp_path / "file").touch()
+    assert "file" in refused("simulate", "digits", "digits:test", "--first", "1", "--rtl", tmp_path / "file")
+
+
 def test_a_missing_library_names_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for ending, module in (("vcd", "vcd"), ("fst", "pylibfst")):
         monkeypatch.setitem(sys.modules, module, None)
