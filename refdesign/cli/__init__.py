@@ -43,6 +43,7 @@ COMMANDS: dict[str, str] = {
     "vectors": "Write test vectors: images, weights, thresholds, and every layer's accumulators and bits.",
     "design": "Find the best threshold kernel of a shape, proven.",
     "train": "Train a network, and export it as a golden network.",
+    "evaluate": "Evaluate a network on a whole test set, with any engine.",
     "experiment": "Run a grid of trainings, resumable, and report what it shows.",
     "simulate": "Run a network on an accelerator: cycles by cause, bits moved, waveforms, memory images.",
     "faults": "Let bits flip or stick in accelerators, and count what it does to predictions.",

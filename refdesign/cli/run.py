@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 
 from refdesign.cli import _common as common
 from refdesign.cli import _files as files
+from refdesign.cli import _on_engine as engines
 from refdesign.errors import RefdesignError
 from refdesign.frameworks import ENGINES
-from refdesign.frameworks import compile as compile_for
-from refdesign.network import NetworkData
-from refdesign.run import PATHS, check_outputs, default_batch_size
+from refdesign.run import PATHS, check_outputs
 
 
 @click.command()
@@ -104,7 +103,7 @@ def run(
                 pixels, path=path, outputs=names_wanted, batch_size=batch_size, workers=workers, progress=advance
             )
         else:
-            batches = _on_engine(engine, network, pixels, names_wanted, batch_size, advance)
+            batches = engines.batches(network, pixels, engine, names_wanted, batch_size, advance)
         for batch in batches:
             logits.append(batch["logits"])
             if writer is not None:
@@ -117,22 +116,6 @@ def run(
     else:
         common.console().print(common.cell(f"{network.name} on {', '.join(sources)}\n"))
         _print(report, rows, save, wanted)
-
-
-def _on_engine(
-    engine: str,
-    network: NetworkData,
-    pixels: NDArray[np.uint8],
-    outputs: tuple[str, ...],
-    batch_size: int | None,
-    progress: Callable[[int, int], None],
-) -> Iterator[Mapping[str, NDArray[Any]]]:
-    """The outputs of an engine, batch by batch."""
-    run_batch = compile_for(network, engine)
-    size = batch_size or default_batch_size(network)
-    for start in range(0, max(len(pixels), 1), size):
-        yield run_batch(pixels[start : start + size], outputs=outputs)
-        progress(min(start + size, len(pixels)), len(pixels))
 
 
 def _report(names: list[str], labels: NDArray[np.int64] | None, logits: NDArray[Any]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def build(configuration: Configuration, input_shape: tuple[int, int, int], class
     if configuration.model != "binarynet":
         make = _RECU_MODELS[configuration.model]
         module: nn.Module = make(input_shape=input_shape, classes=classes, width=configuration.width, kernel=kernel)
-    elif configuration.used_binariser == "abc":
+    elif configuration.used_binariser != "sign":
         module = _binarynet_of_stages(configuration, input_shape, classes, kernel)
     else:
         module = binarynet(
@@ -92,7 +92,7 @@ def _widths(input_shape: tuple[int, int, int]) -> tuple[int, ...]:
 def _binarynet_of_stages(
     configuration: Configuration, input_shape: tuple[int, int, int], classes: int, kernel: ThresholdKernel | None
 ) -> BinaryNetwork:
-    """BinaryNet as a `BinaryNetwork`, which can hold layers of several bases."""
+    """BinaryNet as a `BinaryNetwork`, which scales behind the pools and can hold layers of several bases."""
     blank = models.binarynet(
         input_shape=input_shape,
         classes=classes,

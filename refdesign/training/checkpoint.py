@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -72,7 +71,7 @@ def read_checkpoint(path: Path, parts: Mapping[str, Stateful], settings: Setting
         state = torch.load(path, weights_only=True)
         found = state["settings"]
         figures = [tuple(float(figure) for figure in row) for row in state["figures"]]
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # Damaged archives and foreign files raise almost anything.
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RefdesignError(f"{path}: no checkpoint that can be read ({reason}); remove it to start again") from error
     for name in sorted({*settings, *found}):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -193,7 +194,8 @@ class _Metrics:
 
     def __exit__(self, *_: object) -> None:
         if self.board is not None:
-            self.board.close()
+            with suppress(OSError):  # A full disk was said already, and the figures stand in the JSON lines.
+                self.board.close()
 
     def write(self, history: list[Epoch]) -> None:
         """Bring the files to a history: all lines at once, so that they never disagree with the checkpoint."""
