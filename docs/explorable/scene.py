@@ -112,9 +112,12 @@ def photograph() -> NDArray[np.uint8]:
 
 @cache
 def dots_statistics() -> tuple[float, float]:
-    """Mean and variance of the centred pixels 2p - 255, rounded to integers."""
+    """Mean and variance of the centred pixels 2p - 255, rounded to an even number and an integer.
+
+    Centred pixels are odd: from an even mean none lies on the boundary, so sign(0) does not matter in `dots`.
+    """
     centred = 2 * photograph().astype(np.int64) - 255
-    return float(round(float(centred.mean()))), float(round(float(centred.var())))
+    return 2.0 * round(float(centred.mean()) / 2), float(round(float(centred.var())))
 
 
 @cache

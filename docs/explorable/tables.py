@@ -41,7 +41,7 @@ PUBLISHED_2X2 = [[1, 1], [3, 3]]
 """`threshold_2x2_v2` of the released code."""
 
 
-@dataclass(repr=False)
+@dataclass
 class Tables:
     """Named arrays in one block of bytes, with an index; and what is small enough for JSON.
 
@@ -51,10 +51,10 @@ class Tables:
     ({'type': 'Int16Array', 'shape': [2], 'start': 0}, 8)
     """
 
-    facts: dict[str, Any] = field(default_factory=dict)
-    index: dict[str, dict[str, Any]] = field(default_factory=dict)
-    arrays: dict[str, Array] = field(default_factory=dict)
-    _pieces: list[bytes] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict, repr=False)
+    index: dict[str, dict[str, Any]] = field(default_factory=dict, repr=False)
+    arrays: dict[str, Array] = field(default_factory=dict, repr=False)
+    _pieces: list[bytes] = field(default_factory=list, repr=False)
 
     def add(self, name: str, array: Array) -> None:
         """Add an array; it starts at a multiple of eight bytes, as typed arrays in a browser want."""
