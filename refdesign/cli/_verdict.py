@@ -17,6 +17,9 @@ def show(console: Console, report: dict[str, Any]) -> None:
     """Print a report: the verdict, findings, a table of outputs, the first difference, maps and the diagnosis."""
     style = {0: "bold green", 1: "bold red", 2: "bold yellow"}[report["status"]]
     console.print(Text(f"{report['implementation']} against {report['network']}: {report['sentence']}", style))
+    furthest = max((count["furthest"] for count in report["outputs"].values()), default=0.0)
+    nearness = f" (the furthest at {furthest:.0%} of its bound)".replace("%", " %") if furthest else ""
+    console.print(Text(f"compared: {report['compared']}{nearness}"), soft_wrap=True)
     for finding in report["findings"]:
         place = "" if finding["output"] is None else f" {finding['output']}"
         image = "" if finding["image"] is None else f", image {finding['image']}"

@@ -15,7 +15,7 @@ import click
 
 from refdesign.cli import _common as common
 from refdesign.errors import RefdesignError, missing_extra
-from refdesign.verify.implementation import bind, load_target
+from refdesign.verify.binding import bind, load_target
 
 SUITE = "refdesign.verify.conformance.suite"
 

@@ -15,12 +15,15 @@ from refdesign.cli import _common as common
 from refdesign.cli import _verdict as terminal
 from refdesign.errors import RefdesignError
 from refdesign.formats import atomic
-from refdesign.verify import implementation as under_test
+from refdesign.frameworks.adapters import adapt, is_model_file, read_model
+from refdesign.frameworks.adapting import Adapted
+from refdesign.verify.binding import bind, load_target
 from refdesign.verify.compare import Verdict, compare
 from refdesign.verify.diagnosis import Diagnosis, diagnose
 from refdesign.verify.doors.callable import CallableDoor
 from refdesign.verify.doors.door import Door
 from refdesign.verify.doors.files import FilesDoor
+from refdesign.verify.doors.mapping import read_map
 from refdesign.verify.doors.pipe import PipeDoor
 from refdesign.verify.fresh import directed_images, fresh_images
 from refdesign.verify.reports import data, html, junit
@@ -30,12 +33,12 @@ from refdesign.verify.vectors import read_images
 @click.command()
 @common.model_argument
 @click.argument("images", nargs=-1)
-@click.option("--impl", metavar="MODULE:NAME", help="A Python callable; the current folder is on the path.")
+@click.option("--impl", metavar="MODULE:NAME", help="A Python callable or a framework's model: package.module:name "
+              "(the current folder is on the path), file.py:name, or a file .onnx, .keras, .pt2.")  # fmt: skip
 @click.option("--pipe", metavar="COMMAND", help="A program: vectors on its stdin, answers on its stdout.")
 @click.option("--files", type=click.Path(path_type=Path, file_okay=False), help="A folder of results.")
-@click.option(
-    "--map", "mapping", type=click.Path(path_type=Path, dir_okay=False), help="How --files are laid out (TOML)."
-)
+@click.option("--map", "mapping", type=click.Path(path_type=Path, dir_okay=False),
+              help="How --files are laid out, or where a model holds what (TOML).")  # fmt: skip
 @click.option("--binary", is_flag=True, help="Use the pipe's binary form.")
 @click.option(
     "--in-flight", type=click.IntRange(min=1), default=8, show_default=True, metavar="N", help="Cases in the pipe."
@@ -51,6 +54,7 @@ from refdesign.verify.vectors import read_images
 @click.option("--time-limit", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True,
               metavar="SECONDS", help="For a batch, or for a case in the pipe.")  # fmt: skip
 @click.option("--isolated", is_flag=True, help="Feed every layer the reference's inputs (needs run_layer).")
+@click.option("--exact", is_flag=True, help="Ask for equality in real logits too, not just within rounding.")
 @click.option("--diagnosis/--no-diagnosis", default=True, help="Look for the reason (default) or not.")
 @click.option("--diagnosis-time", type=click.FloatRange(min=0), default=50.0, show_default=True, metavar="SECONDS",
               help="When to stop looking.")  # fmt: skip
@@ -77,6 +81,7 @@ def verify(
     batch_size: int | None,
     time_limit: float,
     isolated: bool,
+    exact: bool,
     diagnosis: bool,
     diagnosis_time: float,
     junit_file: Path | None,
@@ -104,7 +109,7 @@ def verify(
     with _door(network, impl, pipe, files, mapping, binary, in_flight, time_limit, first is not None) as door:
         with common.progress_bar(f"{network.name}, {door.what}") as advance:
             verdict = compare(
-                network, door, pixels, batch_size=batch_size, isolated=isolated,
+                network, door, pixels, batch_size=batch_size, isolated=isolated, exact=exact,
                 progress=lambda done: advance(done, len(pixels)),
             )  # fmt: skip
         reason = None
@@ -163,12 +168,11 @@ def _door(
     if len(given) != 1:
         found = " and ".join(given) or "none"
         raise RefdesignError(f"verify: found {found}, expected exactly one of --impl, --pipe and --files")
-    if mapping is not None and files is None:
-        raise RefdesignError("--map: found no --files beside it, expected the folder that it describes")
+    if mapping is not None and pipe is not None:
+        raise RefdesignError("--map: found --pipe beside it, expected --files or --impl")
     door: Door
     if impl is not None:
-        bound = under_test.bind(under_test.load_target(impl), network)
-        door = CallableDoor(bound, network, what=impl, time_limit=time_limit)
+        door = _callable(network, impl, mapping, time_limit)
     elif pipe is not None:
         door = PipeDoor(pipe, network, binary=binary, in_flight=in_flight, time_limit=time_limit)
     else:
@@ -177,3 +181,14 @@ def _door(
         yield door
     finally:
         door.close()
+
+
+def _callable(network: api.Network, impl: str, mapping: Path | None, time_limit: float) -> CallableDoor:
+    tables = read_map(mapping, network)
+    target = read_model(Path(impl)) if is_model_file(impl) else load_target(impl)
+    bound = bind(target, network, lambda found, wanted: adapt(found, wanted, tables))
+    if isinstance(bound, Adapted):
+        return CallableDoor(bound, network, what=impl, time_limit=time_limit, notes=lambda: bound.notes)
+    if mapping is not None:
+        raise RefdesignError(f"--map: found the callable {impl} beside it, expected --files or a framework's model")
+    return CallableDoor(bound, network, what=impl, time_limit=time_limit)

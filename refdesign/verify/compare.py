@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,89 +12,18 @@ from numpy.typing import NDArray
 from refdesign.errors import RefdesignError
 from refdesign.network import NetworkData, Stage, layer_outputs
 from refdesign.run import check_images, default_batch_size, run_batch, run_layer, thresholds_of
-from refdesign.verify.differences import FirstDifference, OutputCount, count_for, differ, first_difference
+from refdesign.verify.differences import OutputCount, count_for, differ, first_difference
 from refdesign.verify.doors.door import Door
 from refdesign.verify.implementation import Answer, Finding, Images, comparable_outputs
+from refdesign.verify.rounding import exact_logits, source_of_logits
+from refdesign.verify.verdict import COULD_NOT_RUN, DIFFERENT, EQUAL, Sample, Verdict
 
-EQUAL, DIFFERENT, COULD_NOT_RUN = 0, 1, 2
-"""The statuses of a verdict, which are the command line's exit statuses."""
+__all__ = ["COULD_NOT_RUN", "DIFFERENT", "EQUAL", "SAMPLE_IMAGES", "Sample", "Verdict", "batches", "compare"]
 
 SAMPLE_IMAGES = 24
 """How many images, with their answers, are kept for the diagnosis: differing ones first."""
 
 _FINDINGS = 100
-
-
-@dataclass
-class Sample:
-    """Images with the implementation's answers, for the diagnosis.
-
-    Attributes:
-        numbers: the images' numbers.
-        images: uint8 (N, H, W, C).
-        outputs: what the implementation answered for them, by output name.
-    """
-
-    numbers: NDArray[np.intp]
-    images: Images
-    outputs: dict[str, NDArray[Any]]
-
-
-@dataclass
-class Verdict:
-    """What a verification found.
-
-    Attributes:
-        network, implementation: their names.
-        images: how many images were asked about.
-        counts: by output, in order of execution, those that were compared.
-        alone: by output, each layer judged by itself, on the inputs that the implementation had for it (or on the
-            reference's inputs where it can be asked layer by layer).
-        not_compared: outputs of the network that the implementation did not answer.
-        findings: what was wrong besides differing values.
-        first: the first differing value, in order of execution.
-        sample: images and answers for the diagnosis, where something differs.
-    """
-
-    network: str
-    implementation: str
-    images: int = 0
-    counts: dict[str, OutputCount] = field(default_factory=dict)
-    alone: dict[str, OutputCount] = field(default_factory=dict)
-    not_compared: tuple[str, ...] = ()
-    findings: list[Finding] = field(default_factory=list)
-    first: FirstDifference | None = None
-    sample: Sample | None = None
-
-    @property
-    def differing(self) -> int:
-        """How many values differ, over all outputs."""
-        return sum(count.differing for count in self.counts.values())
-
-    @property
-    def values(self) -> int:
-        """How many values were compared."""
-        return sum(count.values for count in self.counts.values())
-
-    @property
-    def status(self) -> int:
-        """0 equal, with the last layer compared; 1 different or at fault; 2 nothing that a verdict can rest on."""
-        if (
-            self.differing
-            or any(c.differing for c in self.alone.values())
-            or any(finding.fault for finding in self.findings)
-        ):
-            return DIFFERENT
-        logits = self.counts.get("logits")
-        return COULD_NOT_RUN if logits is None or not logits.values else EQUAL
-
-    @property
-    def layers_at_fault(self) -> tuple[str, ...]:
-        """The layers that are wrong by themselves, in order of execution."""
-        names = (
-            "logits" if name == "logits" else name.rpartition(".")[0] for name, c in self.alone.items() if c.differing
-        )
-        return tuple(dict.fromkeys(names))
 
 
 def batches(images: Images, size: int) -> Iterable[Images]:
@@ -110,12 +39,14 @@ def compare(
     batch_size: int | None = None,
     layers_alone: bool = True,
     isolated: bool = False,
+    exact: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> Verdict:
     """Compare an implementation with the reference.
 
-    Bits and integers are compared with equality, floats as numbers (so 0.0 equals -0.0). Bits that the reference
-    itself leaves open (`<layer>.uncertain`) are left out and counted; so is what follows from them.
+    Bits, integers and real streams are compared with equality, as numbers (so 0.0 equals -0.0, and 3.0 equals 3);
+    real logits within the bound on rounding that `refdesign.verify.rounding` states. Bits that the reference itself
+    leaves open (`<layer>.uncertain`) are left out and counted; so is what follows from them.
 
     Args:
         network: the reference.
@@ -124,6 +55,7 @@ def compare(
         batch_size: images at a time; None chooses by memory.
         layers_alone: also judge every layer by itself on the inputs that the implementation had for it.
         isolated: feed every layer the reference's inputs, where the implementation can be asked layer by layer.
+        exact: ask for equality in real logits too.
         progress: called with the number of images done.
 
     Returns:
@@ -139,8 +71,8 @@ def compare(
     >>> compare(digits, CallableDoor(digits.run, digits), images).status
     0
     """
-    verdict = Verdict(network.name, door.what)
-    work = _Comparison(network, verdict, layers_alone)
+    verdict = Verdict(network.name, door.what, exact=exact)
+    work = _Comparison(network, verdict, layers_alone, exact)
     size = default_batch_size(network) if batch_size is None else batch_size
     if size < 1:
         raise RefdesignError(f"batch_size: found {size}, expected at least 1")
@@ -166,15 +98,16 @@ def compare(
 class _Comparison:
     """A comparison under way: the counts, and what is kept for the report."""
 
-    def __init__(self, network: NetworkData, verdict: Verdict, layers_alone: bool) -> None:
+    def __init__(self, network: NetworkData, verdict: Verdict, layers_alone: bool, exact: bool) -> None:
         self.network = network
         self.verdict = verdict
         self.layers_alone = layers_alone
+        self.source = None if exact else source_of_logits(network)
         self.order = comparable_outputs(network)
         self.uncertain = tuple(name for name in network.output_names if name.endswith(".uncertain"))
         self.counts: dict[str, OutputCount] = {}
         self.alone: dict[str, OutputCount] = {}
-        self.kept: tuple[int, int, Images, dict[str, NDArray[Any]]] | None = None
+        self.kept: tuple[int, Images, dict[str, NDArray[Any]]] | None = None
         self.sample: list[tuple[bool, int, Images, dict[str, NDArray[Any]]]] = []
 
     def add(self, images: Images, answer: Answer) -> None:
@@ -185,16 +118,17 @@ class _Comparison:
         names = [name for name in self.order if name in answer.outputs]
         if not names:
             return
-        ours = run_batch(self.network, images, "packed", frozenset((*names, *self.uncertain)))
+        needed = () if self.source is None or "logits" not in names else (self.source,)
+        ours = run_batch(self.network, images, "packed", frozenset((*names, *self.uncertain, *needed)))
         spoiled = np.zeros(len(images), dtype=np.bool_)
         differing = np.zeros(len(images), dtype=np.bool_)
         for name in names:
             open_ = self._open(name, ours, answer, spoiled)
             rows = answer.answered.get(name)
-            where = self._add(self.counts, name, start, ours[name], answer.outputs[name], rows, open_)
+            where = self._add(self.counts, name, start, ours, answer.outputs[name], rows, open_)
             if where is not None:
                 differing |= where
-                self._keep_first(name, start, images, answer, int(where.argmax()))
+                self._keep_first(name, images, answer, int(where.argmax()))
         if self.layers_alone and not self.uncertain:
             self._judge_layers(start, ours, answer, equal=not differing.any())
         self._keep_sample(start, images, answer, differing)
@@ -204,19 +138,23 @@ class _Comparison:
         counts: dict[str, OutputCount],
         name: str,
         start: int,
-        ours: NDArray[Any],
+        reference: Mapping[str, NDArray[Any]],
         theirs: NDArray[Any],
-        rows: NDArray[np.bool_] | None,
+        rows: NDArray[np.bool_] | None = None,
         open_: NDArray[np.bool_] | None = None,
     ) -> NDArray[np.bool_] | None:
         """Count one output of a batch; returns which images differ, bool (N,), or None: none."""
         if name not in counts:
             counts[name] = count_for(self.network, name)
+        ours = reference[name]
+        source = reference.get(self.source) if self.source is not None and name == "logits" else None
         numbers = np.arange(start, start + len(ours))
         if rows is not None:
             open_ = None if open_ is None else np.broadcast_to(open_, ours.shape)[rows]
             ours, theirs, numbers = ours[rows], theirs[rows], numbers[rows]
-        where = counts[name].add(numbers, ours, theirs, open_)
+            source = None if source is None else source[rows]
+        exact = None if source is None else partial(exact_logits, self.network, source)
+        where = counts[name].add(numbers, ours, theirs, open_, exact)
         if where is None:
             return None
         found = where.reshape(len(where), -1).any(axis=1)
@@ -269,11 +207,11 @@ class _Comparison:
                 changed = np.flatnonzero((signs != ours[source]).reshape(len(signs), -1).any(axis=1))
                 if changed.size:
                     redone = run_layer(self.network, layer, signs[changed])
-                    for name in names:
+                    for name in {*names, *([self.source] if self.source in redone else [])}:
                         expected[name] = ours[name].copy()
                         expected[name][changed] = redone[name]
             for name in names:
-                self._add(self.alone, name, start, expected[name], answer.outputs[name], None)
+                self._add(self.alone, name, start, expected, answer.outputs[name])
 
     def add_isolated(self, images: Images, door: Door) -> None:
         """Feed every layer the reference's inputs, and compare what it makes of them."""
@@ -290,7 +228,7 @@ class _Comparison:
             for finding in answer.findings:
                 self._found(finding, start)
             for name, array in answer.outputs.items():
-                self._add(self.alone, name, start, ours[name], array, None)
+                self._add(self.alone, name, start, ours, array)
             if not answer.goes_on:
                 return
             x = ours.get(f"{layer.name}.bits", ours.get(f"{layer.name}.real", x))
@@ -300,15 +238,15 @@ class _Comparison:
             return
         same = (finding.kind, finding.output, finding.message)
         if all((f.kind, f.output, f.message) != same for f in self.verdict.findings):
-            image = start if finding.image is None else start + finding.image
+            image = None if finding.image is None and not finding.fault else start + (finding.image or 0)
             self.verdict.findings.append(
                 Finding(finding.kind, finding.message, finding.output, image, finding.fault)
             )  # fmt: skip
 
-    def _keep_first(self, name: str, start: int, images: Images, answer: Answer, row: int) -> None:
+    def _keep_first(self, name: str, images: Images, answer: Answer, row: int) -> None:
         order = self.order.index(name)
         if self.kept is None or order < self.kept[0]:
-            self.kept = (order, start + row, images[row : row + 1].copy(), _row(answer, row))
+            self.kept = (order, images[row : row + 1].copy(), _row(answer, row))
 
     def _keep_sample(self, start: int, images: Images, answer: Answer, differing: NDArray[np.bool_]) -> None:
         """Keep differing images before equal ones, and of each kind the first."""
@@ -331,14 +269,18 @@ class _Comparison:
             message = "the last layer was not compared, so nothing follows for the network"
             verdict.findings.append(Finding("missing", message, "logits", fault=False))
         if self.kept is not None:
-            order, number, image, theirs = self.kept
+            order, image, theirs = self.kept
             everything = run_batch(self.network, image, "packed", frozenset(self.network.output_names))
             ours = {name: array[0] for name, array in everything.items()}
             count = verdict.counts[self.order[order]]
-            verdict.first = first_difference(self.network, count, number, ours, theirs, thresholds_of(self.network))
+            verdict.first = first_difference(self.network, count, ours, theirs, thresholds_of(self.network))
         if self.sample:
             numbers = np.array([entry[1] for entry in self.sample])
             names = [name for name in self.order if all(name in entry[3] for entry in self.sample)]
+            rounded = "logits" in verdict.counts and verdict.counts["logits"].rounded
+            if rounded and verdict.first is not None and verdict.first.output != "logits":
+                # The diagnosis compares bit for bit, and has the first difference to explain.
+                names = [name for name in names if name != "logits"]
             outputs = {name: np.stack([entry[3][name] for entry in self.sample]) for name in names}
             verdict.sample = Sample(numbers, np.stack([entry[2] for entry in self.sample]), outputs)
 

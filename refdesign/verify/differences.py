@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdesign.bits import WORD
+from refdesign.errors import RefdesignError
 from refdesign.fold import Thresholds
 from refdesign.network import NetworkData, Stage
 from refdesign.ops.dither import phases
 from refdesign.verify.implementation import expected_shape
+from refdesign.verify.rounding import Exact
 
 _BLOCK = 1 << 16  # values compared at once, so that the comparison stays in cache
 FIRST_IMAGES = 20
@@ -41,6 +44,8 @@ class OutputCount:
         left_out: how many were not, because the reference itself leaves them open (uncertain bits and what
             follows from them).
         differing: how many differ.
+        rounded: how many are not the reference's own and do not differ either: they lie within the rounding bound.
+        furthest: how far those are from the exact value, as a share of their bound, from 0 to 1.
         images: how many images have a differing value.
         by_channel, by_position, by_phase: int64 counts, shapes (C,), (H, W) and (m, n); None where the output has
             no such axes.
@@ -55,6 +60,8 @@ class OutputCount:
     values: int = 0
     left_out: int = 0
     differing: int = 0
+    rounded: int = 0
+    furthest: float = 0.0
     images: int = 0
     by_channel: NDArray[np.int64] = field(init=False)
     by_position: NDArray[np.int64] | None = None
@@ -84,6 +91,7 @@ class OutputCount:
         ours: NDArray[Any],
         theirs: NDArray[Any],
         open_: NDArray[np.bool_] | None = None,
+        exact: Callable[[], Exact] | None = None,
     ) -> NDArray[np.bool_] | None:
         """Compare one batch.
 
@@ -91,6 +99,7 @@ class OutputCount:
             numbers: the images' numbers, (N,).
             ours, theirs: (N, *shape).
             open_: where the reference leaves the value open: bool, broadcastable.
+            exact: gives the unrounded values of real logits, (N, *shape); None: equality is asked for.
 
         Returns:
             Where they differ, (N, *shape), or None: nowhere.
@@ -103,6 +112,8 @@ class OutputCount:
         where = self._differing(ours, theirs)
         if where is not None and open_ is not None:
             where &= ~open_
+        if where is not None and exact is not None and where.any() and theirs.dtype != np.bool_:
+            where &= ~self._within(where, theirs, exact())
         if where is None or not where.any():
             return None
         each = where.reshape(len(where), -1).sum(axis=1)
@@ -118,6 +129,17 @@ class OutputCount:
             self.first_values = (float(ours[index]), _as_number(theirs[index], theirs.dtype))
         self.first_images += [int(n) for n in differing[: FIRST_IMAGES - len(self.first_images)]]
         return where
+
+    def _within(self, where: NDArray[np.bool_], theirs: NDArray[Any], exact: Exact) -> NDArray[np.bool_]:
+        """Where values that are not the reference's own lie within the rounding bound; counts them."""
+        bound = exact.bound(theirs.dtype)
+        with np.errstate(invalid="ignore"):  # an infinity or NaN of theirs is within no bound
+            distance = np.abs(theirs.astype(np.float64) - exact.values)
+            within: NDArray[np.bool_] = where & (distance <= bound)
+        if within.any():
+            self.rounded += int(within.sum())
+            self.furthest = max(self.furthest, float((distance / bound)[within].max()))
+        return within
 
     def _differing(self, ours: NDArray[Any], theirs: NDArray[Any]) -> NDArray[np.bool_] | None:
         if ours.dtype == theirs.dtype and ours.flags.c_contiguous and theirs.flags.c_contiguous:
@@ -196,23 +218,26 @@ class FirstDifference:
 def first_difference(
     network: NetworkData,
     count: OutputCount,
-    image: int,
     ours: dict[str, NDArray[Any]],
     theirs: dict[str, NDArray[Any]],
     thresholds: dict[str, Thresholds],
 ) -> FirstDifference:
-    """The first difference of an output in an image, explained.
+    """The first difference of an output, explained.
 
     Args:
         network: the network.
-        count: the output's count.
-        image: the number of the image.
-        ours: every output of the reference for this one image, without the batch axis.
+        count: the output's count, with a first difference.
+        ours: every output of the reference for that one image, without the batch axis.
         theirs: what they answered for it.
         thresholds: by layer name.
+
+    Raises:
+        RefdesignError: nothing differs.
     """
-    where = differ(ours[count.name], theirs[count.name])
-    index = tuple(int(i) for i in np.unravel_index(int(where.argmax()), where.shape))
+    if count.first is None:
+        raise RefdesignError(f"{count.name}: found no difference, expected one to explain")
+    image, *place = count.first
+    index = tuple(place)
     row, column = (index[0], index[1]) if len(index) == 3 else (None, None)
     channel = index[-1]
     layer = network.layers[-1].name if count.name == "logits" else count.name.rpartition(".")[0]

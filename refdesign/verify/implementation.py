@@ -14,9 +14,6 @@ What an implementation does wrong besides differing (it raises, hangs, answers i
 
 from __future__ import annotations
 
-import importlib
-import inspect
-import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
@@ -27,7 +24,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdesign.api import Network
 from refdesign.errors import RefdesignError
 from refdesign.network import NetworkData
 
@@ -35,14 +31,12 @@ Images = NDArray[Any]
 Implementation = Callable[[Images], "Mapping[str, NDArray[Any]] | NDArray[Any]"]
 """An implementation bound to one network: images in, outputs by name (or the logits) out."""
 
-Factory = Callable[[Network], Implementation]
-"""Makes the implementation of a network; what a conformance suite needs."""
-
 FINDINGS: dict[str, str] = {
     "raised": "the implementation raised an exception",
     "hung": "the implementation gave no answer within the time limit",
     "crashed": "the implementation's process ended",
     "garbage": "the answer cannot be read",
+    "adapted": "how a framework's model was called, and where its outputs came from",
     "names": "the answer has names that are no outputs of the network",
     "count": "the answer has another number of cases",
     "shape": "an output has another shape",
@@ -175,7 +169,7 @@ def _checked(name: str, value: object, shape: tuple[int, ...]) -> tuple[NDArray[
     try:
         array = np.asarray(value)
     except Exception as error:  # whatever a foreign object does when it is asked for its array
-        return None, Finding("dtype", f"{type(value).__name__}: {_one_line(error)}", name)
+        return None, Finding("dtype", f"{type(value).__name__}: {one_line(error)}", name)
     if array.dtype.kind not in "biuf":
         return None, Finding("dtype", f"found {array.dtype} ({type(value).__name__}), expected numbers", name)
     if array.shape == shape:
@@ -249,7 +243,7 @@ def _ask_once(implementation: Implementation, network: NetworkData, images: Imag
         if thread.is_alive():
             return Answer({}, (Finding("hung", f"found no answer to {len(images)} images in {time_limit:g} s"),), False)
     if "error" in box:
-        return Answer({}, (Finding("raised", _where(box["error"])),))
+        return Answer({}, (Finding("raised", where_raised(box["error"])),))
     answer = check_answer(network, box.get("answer"), len(images))
     if not np.array_equal(given, images):
         changed = int((given != images).sum())
@@ -260,100 +254,21 @@ def _ask_once(implementation: Implementation, network: NetworkData, images: Imag
     return answer
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
+    """An exception's message on one line.
+
+    >>> one_line(ValueError("two\\n  lines"))
+    'two lines'
+    """
     return " ".join(str(error).split())[:300]
 
 
-def _where(error: BaseException) -> str:
-    """The exception, and where in the implementation's code it came from."""
+def where_raised(error: BaseException) -> str:
+    """The exception, and where in the implementation's code it came from.
+
+    >>> where_raised(ValueError("no such layer"))
+    'ValueError: no such layer'
+    """
     frames = traceback.extract_tb(error.__traceback__)
     place = f", in {Path(frames[-1].filename).name} line {frames[-1].lineno}" if len(frames) > 1 else ""
-    return f"{type(error).__name__}: {_one_line(error)}{place}"
-
-
-def bind(target: object, network: Network) -> Implementation:
-    """Bind what a user named to a network.
-
-    Args:
-        target: one of: a callable of images; a callable of (network, images); a factory, that is a class, or a
-            callable whose only required parameter is called `network`, which returns a callable of images.
-        network: the network to bind to.
-
-    Raises:
-        RefdesignError: no callable, or one with other parameters; a factory that fails or returns no callable.
-
-    >>> from refdesign.api import pretrained
-    >>> digits = pretrained("digits")
-    >>> bound = bind(lambda network, images: network.run(images), digits)
-    >>> bound(np.zeros((1, 8, 8, 1), np.uint8))["logits"].shape
-    (1, 10)
-    """
-    if not callable(target):
-        raise RefdesignError(f"implementation: found {type(target).__name__}, expected a callable")
-    if inspect.isclass(target):
-        return _made(target, network)
-    required = _required_parameters(target)
-    if len(required) == 2:
-        return lambda images: target(network, images)
-    if required == ["network"]:
-        return _made(target, network)
-    if len(required) > 2:
-        raise RefdesignError(
-            f"implementation: found the required parameters {', '.join(required)}, "
-            "expected (images), (network, images) or (network)"
-        )
-    return target
-
-
-def _required_parameters(target: Callable[..., Any]) -> list[str]:
-    try:
-        parameters = inspect.signature(target).parameters.values()
-    except (TypeError, ValueError):  # built-in callables without a signature
-        return ["images"]
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return [p.name for p in parameters if p.kind in positional and p.default is inspect.Parameter.empty]
-
-
-def _made(factory: Callable[..., Any], network: Network) -> Implementation:
-    try:
-        made = factory(network)
-    except RefdesignError:
-        raise
-    except Exception as error:
-        raise RefdesignError(f"implementation: its factory raised {_where(error)}") from error
-    if not callable(made):
-        raise RefdesignError(f"implementation: its factory returned {type(made).__name__}, expected a callable")
-    implementation: Implementation = made
-    return implementation
-
-
-def load_target(text: str, folder: Path | None = None) -> object:
-    """Import what `package.module:name` names, with the user's folder on the path.
-
-    The folder comes last on the path, so that no file in it shadows an installed package.
-
-    Raises:
-        RefdesignError: not of that form, or it cannot be imported, or has no such name.
-
-    >>> load_target("refdesign.api:pretrained").__name__
-    'pretrained'
-    >>> load_target("no_such:f")  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    refdesign.errors.RefdesignError: --impl no_such:f: cannot be imported: ModuleNotFoundError: ...
-    """
-    module_name, colon, path = text.partition(":")
-    if not (module_name and colon and path):
-        raise RefdesignError(f"--impl: found {text!r}, expected package.module:name")
-    entry = str(Path.cwd() if folder is None else folder)
-    if entry not in sys.path:  # it stays there: an implementation may import more when it is called
-        sys.path.append(entry)
-    try:
-        target: object = importlib.import_module(module_name)
-    except Exception as error:
-        why = f"{type(error).__name__}: {_one_line(error)}"
-        raise RefdesignError(f"--impl {text}: cannot be imported: {why}") from error
-    for part in path.split("."):
-        if not hasattr(target, part):
-            raise RefdesignError(f"--impl {text}: found no {part!r} in {getattr(target, '__name__', module_name)}")
-        target = getattr(target, part)
-    return target
+    return f"{type(error).__name__}: {one_line(error)}{place}"

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from refdesign.errors import RefdesignError
-from refdesign.verify.implementation import FINDINGS, Answer, Finding, ask, bind, check_answer, load_target
+from refdesign.verify.binding import bind, load_target
+from refdesign.verify.implementation import FINDINGS, Answer, Finding, ask, check_answer
 from tests.verify.subjects import exits, images_for, uneven
 
 NETWORK = uneven()

@@ -8,6 +8,7 @@ from typing import Any
 
 from refdesign.conventions import PAPER
 from refdesign.network import Layer, describe
+from refdesign.verify.binding import bind, load_target
 from refdesign.verify.compare import compare
 from refdesign.verify.conformance import replay
 from refdesign.verify.conformance.capabilities import Capabilities
@@ -17,7 +18,6 @@ from refdesign.verify.conformance.execution import EXAMPLES, CaseResult, run_cas
 from refdesign.verify.conformance.judging import Make
 from refdesign.verify.diagnosis import diagnose
 from refdesign.verify.doors.callable import CallableDoor
-from refdesign.verify.implementation import bind, load_target
 
 DIAGNOSIS_SECONDS = 20.0
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from refdesign.network import NetworkData
@@ -21,6 +22,7 @@ class CallableDoor:
         what: names the implementation in reports.
         time_limit: seconds for a batch; None waits for ever.
         repeat: whether the first batch is asked twice.
+        notes: gives what else there is to say of how it is asked, after an answer.
 
     >>> import numpy as np
     >>> from refdesign.api import pretrained
@@ -40,12 +42,14 @@ class CallableDoor:
         what: str = "callable",
         time_limit: float | None = None,
         repeat: bool = True,
+        notes: Callable[[], Iterable[str]] = tuple,
     ) -> None:
         self.what = what
         self._implementation = implementation
         self._network = network
         self._time_limit = time_limit
         self._repeat = repeat
+        self._notes = notes
 
     def ask(self, images: Images) -> Answer:
         """The answer to a batch of images."""
@@ -53,7 +57,8 @@ class CallableDoor:
             self._implementation, self._network, images, time_limit=self._time_limit, repeat=self._repeat
         )  # fmt: skip
         self._repeat = False
-        return answer
+        notes = (Finding("adapted", note, fault=False) for note in self._notes())
+        return replace(answer, findings=(*answer.findings, *notes))
 
     def ask_layer(self, layer: str, inputs: Images) -> Answer | None:
         """The answer of one layer by itself; None where the implementation has no `run_layer`."""

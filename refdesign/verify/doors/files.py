@@ -22,8 +22,8 @@ left side is packed; every row of it starts a new word. Hex and raw files have `
 
 from __future__ import annotations
 
-import tomllib
 import zipfile
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -36,19 +36,16 @@ from numpy.typing import NDArray
 from refdesign.errors import RefdesignError
 from refdesign.network import NetworkData
 from refdesign.verify.doors.layout import Layout
+from refdesign.verify.doors.mapping import WORD_KEYS, read_map
 from refdesign.verify.doors.protocol import output_type
 from refdesign.verify.doors.words import Word, WordFormat, read_hex, read_raw
 from refdesign.verify.implementation import Answer, Finding, Images, comparable_outputs, expected_shape
 
-_WORD_KEYS = ("word_bits", "element_bits", "kind", "bit_order", "word_order", "bit_one")
-_KEYS = {"file", "key", "layout", "sizes", "byte_order", *_WORD_KEYS}
-_TYPES: dict[str, type] = {"sizes": dict, "word_bits": int, "element_bits": int, "bit_one": int}
-_SAYS: dict[type, str] = {dict: "a table of positive integers", int: "an integer", str: "text"}
 _SUFFIXES = (".npy", ".hex", ".mem", ".bin")
 
 
 @dataclass
-class _Source:
+class _Source(ABC):
     """One output's file: takes the answers to the next images."""
 
     name: str
@@ -57,13 +54,13 @@ class _Source:
     sizes: Mapping[str, int]
     shape: tuple[int, ...]
 
+    @abstractmethod
     def take(self, images: int) -> tuple[NDArray[Any] | None, list[Finding]]:
         """The next answers, (k, *shape) with k <= images, and what is wrong."""
-        raise NotImplementedError
 
+    @abstractmethod
     def left(self) -> bool:
         """Whether there are answers to further images."""
-        raise NotImplementedError
 
 
 class _Array(_Source):
@@ -167,7 +164,9 @@ class FilesDoor:
         self._ended: set[str] = set()
         if not folder.is_dir():
             raise RefdesignError(f"{folder}: found no folder, expected one with results")
-        self._map = _read_map(mapping, network)
+        self._map = read_map(mapping, network)
+        if self._map["input"]:
+            raise RefdesignError(f"{mapping}: found the table 'input', which goes with --impl, not with --files")
         found = (self._source(folder, name, mapping) for name in comparable_outputs(network))
         self._sources = [source for source in found if source is not None]
 
@@ -244,7 +243,7 @@ class FilesDoor:
         usual = {"kind": kind, "element_bits": 1 if kind == "bits" else 32}
         usual["word_bits"] = 64 if settings.get("kind", kind) == "bits" else settings.get("element_bits", 32)
         try:
-            source.format = WordFormat(**{**usual, **{key: settings[key] for key in _WORD_KEYS if key in settings}})
+            source.format = WordFormat(**{**usual, **{key: settings[key] for key in WORD_KEYS if key in settings}})
         except TypeError as error:
             raise RefdesignError(f"{source.name}: {error}") from error
         if source.path.suffix == ".bin":
@@ -270,31 +269,3 @@ def _find(folder: Path, theirs: str, settings: Mapping[str, Any]) -> tuple[Path 
         except (OSError, zipfile.BadZipFile):
             continue
     return None, None
-
-
-def _read_map(path: Path | None, network: NetworkData) -> dict[str, dict[str, Any]]:
-    tables: dict[str, dict[str, Any]] = {"names": {}, "defaults": {}, "outputs": {}}
-    if path is None:
-        return tables
-    try:
-        text = path.read_text(encoding="utf-8")
-        tables |= tomllib.loads(text)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RefdesignError(f"{path}: cannot be read: {error}") from error
-    if set(tables) != {"names", "defaults", "outputs"} or not all(isinstance(t, dict) for t in tables.values()):
-        raise RefdesignError(f"{path}: found {', '.join(sorted(tables))}, expected the tables names, defaults, outputs")
-    for name in (*tables["names"], *tables["outputs"]):
-        if name not in comparable_outputs(network):
-            raise RefdesignError(f"{path}: found the output {name!r}, expected some of {comparable_outputs(network)}")
-    for where, entry in (("defaults", tables["defaults"]), *tables["outputs"].items()):
-        unknown = set(entry) - _KEYS if isinstance(entry, dict) else {str(entry)}
-        if unknown:
-            raise RefdesignError(f"{path}, {where}: found {sorted(unknown)[0]!r}, expected {', '.join(sorted(_KEYS))}")
-        for key, value in entry.items():
-            wanted = _TYPES.get(key, str)
-            fits = isinstance(value, wanted) and not isinstance(value, bool)
-            if key == "sizes" and fits:
-                fits = all(isinstance(size, int) and size > 0 for size in value.values())
-            if not fits:
-                raise RefdesignError(f"{path}, {where}, {key}: found {value!r}, expected {_SAYS[wanted]}")
-    return tables

@@ -10,6 +10,7 @@ from refdesign.verify.compare import COULD_NOT_RUN, EQUAL, Verdict
 from refdesign.verify.diagnosis import Diagnosis
 from refdesign.verify.differences import OutputCount
 from refdesign.verify.implementation import comparable_outputs, expected_shape
+from refdesign.verify.rounding import says
 
 FORMAT = "refdesign.verify/1"
 """What the field `format` of a report holds."""
@@ -31,6 +32,8 @@ def to_dict(network: NetworkData, verdict: Verdict, diagnosis: Diagnosis | None 
     >>> verdict = compare(digits, CallableDoor(digits.run, digits), np.zeros((2, 8, 8, 1), np.uint8))
     >>> to_dict(digits, verdict)["sentence"]
     'equal: 20 values of 2 images in 1 of 14 outputs (logits), 0.05 % of all'
+    >>> to_dict(digits, verdict)["compared"]
+    'bits and integers by equality, logits within float32 rounding of the last layer (10, or 266 where it is folded)'
     """
     return {
         "format": FORMAT,
@@ -40,6 +43,7 @@ def to_dict(network: NetworkData, verdict: Verdict, diagnosis: Diagnosis | None 
         "implementation": verdict.implementation,
         "status": verdict.status,
         "sentence": sentence(network, verdict),
+        "compared": says(network, exact=verdict.exact),
         "images": verdict.images,
         "values_compared": verdict.values,
         "values_differing": verdict.differing,
@@ -75,7 +79,9 @@ def sentence(network: NetworkData, verdict: Verdict) -> str:
     if not verdict.counts:
         what = f"nothing, of {verdict.images:,} images"
     open_ = sum(count.left_out for count in verdict.counts.values())
-    left = f"; {open_:,} values that the reference leaves open were left out" if open_ else ""
+    rounded = sum(count.rounded for count in verdict.counts.values())
+    left = f"; {rounded:,} of the logits are rounded otherwise, within their bound" if rounded else ""
+    left += f"; {open_:,} values that the reference leaves open were left out" if open_ else ""
     if verdict.status == EQUAL:
         return f"equal: {what}{left}"
     if verdict.status == COULD_NOT_RUN:
@@ -94,6 +100,8 @@ def _count(count: OutputCount) -> dict[str, Any]:
         "values": count.values,
         "left_out": count.left_out,
         "differing": count.differing,
+        "rounded": count.rounded,
+        "furthest": round(count.furthest, 6),
         "images_differing": count.images,
         "first": None if count.first is None else list(count.first),
         "first_values": None if count.first_values is None else [_finite(value) for value in count.first_values],

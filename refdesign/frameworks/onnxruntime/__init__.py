@@ -1,0 +1,1 @@
+"""ONNX Runtime, as an implementation under test; the extra `onnx` brings it."""
