@@ -45,6 +45,7 @@ COMMANDS: dict[str, str] = {
     "train": "Train a network, and export it as a golden network.",
     "evaluate": "Evaluate a network on a whole test set, with any engine.",
     "experiment": "Run a grid of trainings, resumable, and report what it shows.",
+    "activations": "See what activations make of a trained layer: maps, total variation, entropy.",
     "simulate": "Run a network on an accelerator: cycles by cause, bits moved, waveforms, memory images.",
     "faults": "Let bits flip or stick in accelerators, and count what it does to predictions.",
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,3 +175,43 @@ def _kernel(axes: Axes, values: NDArray[np.float32], title: str) -> None:
     axes.set_ylabel(title, fontsize=8, color=_ACCENT, rotation=0, ha="right", va="center")
     for (i, j), value in np.ndenumerate(values):
         axes.text(j, i, f"{value:.2f}" if value else "0", ha="center", va="center", fontsize=6.5, color=_ACCENT)
+
+
+def draw_maps(
+    path: Path,
+    image: NDArray[np.uint8],
+    title: str,
+    columns: Mapping[str, Sequence[NDArray[np.float32]]],
+    rows: Sequence[str],
+) -> None:
+    """An image, and the maps that it gives: activations in columns, channels in rows.
+
+    Args:
+        path: the PNG to write.
+        image: uint8, (H, W, C), C 1 or 3.
+        title: above everything.
+        columns: by activation, one map (H', W') for each row; each is drawn from its lowest to its highest value.
+        rows: their names.
+
+    Raises:
+        RefdesignError: the file cannot be written.
+    """
+    figure = _figure(1.5 * (len(columns) + 1) + 0.4, 1.5 * len(rows) + 0.9)
+    figure.suptitle(title, x=0.02, y=0.985, ha="left", fontsize=12, color=_INK, weight="bold")
+    grid = figure.subplots(
+        len(rows), len(columns) + 1, squeeze=False,
+        gridspec_kw={"left": 0.05, "right": 0.99, "top": 1 - 0.75 / (1.5 * len(rows) + 0.9), "bottom": 0.01,
+                     "wspace": 0.04, "hspace": 0.06},
+    )  # fmt: skip
+    for index, (axes_row, name) in enumerate(zip(grid, rows, strict=True)):
+        if index == 0:
+            _image(axes_row[0], image if image.shape[2] == 3 else image[:, :, 0], 0, 255)
+            axes_row[0].set_title("image", fontsize=9, color=_INK, loc="left")
+        else:
+            axes_row[0].set_axis_off()
+        for axes, (column, maps) in zip(axes_row[1:], columns.items(), strict=True):
+            _image(axes, maps[index], float(maps[index].min()), float(maps[index].max()))
+            if index == 0:
+                axes.set_title(column, fontsize=9, color=_INK, loc="left")
+        axes_row[1].set_ylabel(name, fontsize=8, color=_INK)
+    _save(figure, path)
