@@ -19,7 +19,7 @@ from refdesign.formats import conversion, firmware, kernels
 @click.command()
 @click.argument("source", metavar="IN")
 @click.argument("target", metavar="OUT", type=click.Path(path_type=Path))
-@click.option("--form", type=click.Choice(("folded", "float")), help="Of an ONNX file OUT; folded by default.")
+@click.option("--form", type=click.Choice(("folded", "float", "qonnx")), help="Of an ONNX file OUT; folded by default.")
 @click.option("--inline", "inlined", is_flag=True, default=None, help="Spell out the functions of an ONNX file OUT.")
 @click.option("--all-outputs", is_flag=True, help="Make every layer's outputs outputs of an ONNX file OUT.")
 @click.option(

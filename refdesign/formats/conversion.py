@@ -67,6 +67,14 @@ def _read_onnx(path: Path_, **options: Any) -> Imported:
 
 
 def _write_onnx(network: NetworkData, path: Path_, **options: Any) -> None:
+    if options.get("form") == "qonnx":
+        from refdesign.formats import qonnx_out
+
+        given = sorted(set(options) - {"form"})
+        if given:
+            raise RefdesignError(f"{os.fspath(path)}: found the option {given[0]!r}, which the form qonnx has not")
+        qonnx_out.write(network, path)
+        return
     from refdesign.formats import onnx_out
 
     onnx_out.write(network, path, **options)
@@ -78,8 +86,8 @@ def _read_safetensors(path: Path_, **wanted: Any) -> Imported:
         return _read_native(path)
     if wanted.get("architecture") is None and wanted.get("layer_map") is None:
         raise RefdesignError(
-            f"{os.fspath(path)}: found the option {min(wanted)!r}, which {NATIVE.title} does not take, and no architecture "
-            "(--model) to map a foreign file onto"
+            f"{os.fspath(path)}: found the option {min(wanted)!r}, which {NATIVE.title} does not take, and no "
+            "architecture (--model) to map a foreign file onto"
         )
     return _imported(foreign.read_safetensors(path, **wanted))
 

@@ -80,8 +80,6 @@ def logical(context: Context, node: Any, inputs: list[Value]) -> Flow:
     flows = [value for value in inputs if isinstance(value, Flow)]
     if node.op_type == "Neg" and flows[0].kind == "sums":
         return flows[0].step("mul", np.array([-1.0], np.float32))
-    if node.op_type == "Where" and (not isinstance(inputs[0], Flow) or flows[0].kind != "choice"):
-        raise RefdesignError("found a choice by something else than a comparison of sums")
     return on_choices(context, node, inputs)
 
 

@@ -194,7 +194,7 @@ def _plain(steps: tuple[Step, ...], choice: Choice, shape: tuple[int, ...], scal
         over_map = np.broadcast_to(point, extents).astype(np.float32)
         if np.any(over_map != point):
             raise RefdesignError("found a comparison with numbers that float32 does not hold")
-        tail = replace(tail, over_map=over_map, arithmetic=tail.arithmetic or "onnxruntime")
+        tail = replace(tail, over_map=over_map)
     direction = np.broadcast_to(above.ravel(), shape[-1:]).astype(np.float32)
     if np.any(direction < 0):
         if boundary or tail.shortcut is not None:

@@ -24,6 +24,7 @@ from refdesign.formats.onnx_file import parse, read_bytes, tensor
 from refdesign.formats.onnx_flow import Draft, Flow
 from refdesign.formats.onnx_layers import Tail, finished, kernel_of, tail_of
 from refdesign.formats.onnx_nodes import HANDLERS
+from refdesign.formats.onnx_tabulated import table_of
 from refdesign.formats.qonnx_in import ON_CONSTANTS, on_constants
 from refdesign.network import AveragePool, Layer, NetworkData, RealDense
 from refdesign.parameters import ThresholdKernel
@@ -208,7 +209,13 @@ class _Importer:
         try:
             tail = tail_of(flow.steps, flow.shape[-1])
         except RefdesignError as error:
-            raise RefdesignError(f"layer {flow.draft.name!r}, the last: {error}") from error
+            try:
+                ternary = any(found.rule[0] == 0 for found in self.context.found.values())
+                arithmetic = self.context.arithmetic if self.context.arithmetic not in (None, "real") else "onnxruntime"
+                table = table_of(flow.draft, flow.steps, str(arithmetic), ternary_input=ternary)
+                tail = tail_of((table,), flow.shape[-1])
+            except RefdesignError as reason:
+                raise RefdesignError(f"layer {flow.draft.name!r}, the last: {error}; and {reason}") from error
         if tail.over_map is not None or tail.shortcut is not None or tail.hardtanh:
             raise RefdesignError("output: found more than a batch norm behind the last layer's sums")
         if flow.draft.kind is RealDense and flow.steps:

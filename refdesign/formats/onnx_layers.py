@@ -112,7 +112,7 @@ def _normalised(steps: tuple[Step, ...], channels: int) -> Tail:
         if kind in ("clip", "shortcut"):
             what = {"clip": "clamp"}.get(kind, kind)
             raise RefdesignError(f"found a {what} before other operations, expected none")
-        if values.dtype == np.float64 and kind != "table":
+        if kind in ("wide", "narrow") or (values.dtype == np.float64 and kind != "table"):
             raise RefdesignError("found arithmetic in float64, expected float32")
     if found and found[-1][0] in ("add", "sub") and found[-1][1].ndim == 3:
         over_map = _signed(found.pop(), "sub").astype(np.float32)
@@ -126,7 +126,7 @@ def _normalised(steps: tuple[Step, ...], channels: int) -> Tail:
             f"found {', '.join(kind for kind, _ in steps)} behind the sums, expected a batch norm: one node, a "
             "multiplication and an addition, or mean, deviation, gamma and beta one by one"
         )
-    return Tail(spelled, over_map, program if over_map is None else program or "onnxruntime")
+    return Tail(spelled, over_map, program)
 
 
 def _batch_norm(found: list[Step], channels: int) -> tuple[BatchNorm | None, str | None]:

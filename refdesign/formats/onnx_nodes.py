@@ -93,7 +93,7 @@ def _arithmetic(context: Context, node: Any, inputs: list[Value]) -> Flow:
             raise RefdesignError("found a sum of maps turned round")
         flow, kind = flow.step("mul", np.array([-1.0], np.float32)), "add"
     if flow.kind == "total":
-        return _on_total(flow, kind, other)
+        return _on_total(context, node, flow, kind, other)
     if flow.kind not in ("pixels", "sums"):
         raise RefdesignError(f"found arithmetic on {described(flow)}")
     if kind == "mul" and (not flow.whole or np.broadcast_shapes(flow.places.shape, other.shape) != flow.places.shape):
@@ -101,13 +101,13 @@ def _arithmetic(context: Context, node: Any, inputs: list[Value]) -> Flow:
     return flow.step(kind, other)
 
 
-def _on_total(flow: Flow, kind: str, other: NDArray[Any]) -> Flow:
+def _on_total(context: Context, node: Any, flow: Flow, kind: str, other: NDArray[Any]) -> Flow:
     if kind in ("add", "sub"):
         return with_bias(flow, other if kind == "add" else -other)
     number = scalar(other, "what a sum of maps is multiplied or divided with")
     count = number if kind == "div" else 1 / number if number else 0.0
     size = windows(flow, count)
-    return pooled(replace(flow, kind="sums", terms=()), size)
+    return pooled(replace(flow, kind="sums", terms=()), size, str(node.name))
 
 
 def _cast(context: Context, node: Any, inputs: list[Value]) -> Flow:
@@ -123,6 +123,9 @@ def _cast(context: Context, node: Any, inputs: list[Value]) -> Flow:
         return real_dense(context, source, weights, bias, str(node.name), flow.spelling)
     if flow.kind == "bits" and target in (1, 3, 6, 7, 11):
         return flow
+    if flow.kind == "sums" and flow.steps and target in (1, 11):
+        wide = any(kind == "wide" or getattr(values, "dtype", None) == np.float64 for kind, values in flow.steps)
+        return flow.after("wide") if target == 11 else flow.after("narrow") if wide else flow
     if flow.kind in ("pixels", "sums") and (target in (1, 11) or (target in (6, 7) and not flow.steps)):
         return flow
     raise RefdesignError(f"found a cast of {described(flow)} to type {target}, which could round")

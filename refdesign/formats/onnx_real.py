@@ -139,7 +139,7 @@ def _planes(draft: Draft, steps: tuple[Step, ...]) -> tuple[tuple[PackedBits, ..
     return (draft.fields["weights"],), scale[np.newaxis]
 
 
-def pooled(flow: Flow, size: Pair) -> Flow:
+def pooled(flow: Flow, size: Pair, name: str = "") -> Flow:
     """The average pool of a whole map's real values."""
     if flow.draft is None or not issubclass(flow.draft.kind, Stage) or len(flow.shape) != 3:
         raise RefdesignError(f"found an average pool of {described(flow)}, expected one of a layer's real values")
@@ -147,7 +147,7 @@ def pooled(flow: Flow, size: Pair) -> Flow:
     if min(extents) < 1:
         raise RefdesignError(f"found an average pool of {size} on a map {flow.shape}")
     whole = Flow.of("sums", flow.shape, draft=flow.draft, steps=flow.steps)
-    draft = Draft("", AveragePool, {"size": size}, (*extents, flow.shape[2]), 0.0, source=whole)
+    draft = Draft(name, AveragePool, {"size": size}, (*extents, flow.shape[2]), 0.0, source=whole)
     return Flow.of("sums", draft.shape, draft=draft).channels_first()
 
 
@@ -164,10 +164,13 @@ def real_dense(
         name: of the node, which can be the layer's.
         spelling: the operator whose order of summation is its runtime's own; "" where the file spells it out.
     """
+    if flow.steps and flow.steps[-1][0] == "wide":  # the products are of float64
+        flow = replace(flow, steps=flow.steps[:-1])
     inputs, steps = flow, flow.steps
     if flow.draft is not None and flow.draft.kind is AveragePool and flow.draft.source is not None:
         context.real(flow.draft.source)
-        pool = replace(flow.draft, name=context.name("", "pool"))
+        ours, name_ = flow.draft.name.endswith("/mean"), flow.draft.name.removesuffix("/mean")
+        pool = replace(flow.draft, name=context.name(name_ if ours else "", "pool"))
         context.drafts.append(pool)
     else:
         front, steps = _split(flow.steps)

@@ -68,7 +68,7 @@ def integer_sums(builder: GraphBuilder, layer: Stage, x: str, shape: tuple[int, 
     largest = 1
     if isinstance(layer, PixelConv2d):
         largest = max(abs(layer.offset), abs(255 * layer.multiplier + layer.offset), 1)
-        x = _pixel_values(builder, layer, x)
+        x = pixel_values(builder, layer, x)
     x = padded(builder, layer, x, shape)
     sums, heaviest = [], 0
     for basis in bases:
@@ -78,7 +78,8 @@ def integer_sums(builder: GraphBuilder, layer: Stage, x: str, shape: tuple[int, 
     return sums, float(largest * heaviest)
 
 
-def _pixel_values(builder: GraphBuilder, layer: PixelConv2d, x: str) -> str:
+def pixel_values(builder: GraphBuilder, layer: PixelConv2d, x: str) -> str:
+    """The values that a first layer sees of pixels, multiplier*p + offset."""
     if max(abs(layer.multiplier) * 255, abs(layer.offset)) > _EXACT:
         raise RefdesignError(
             f"layer {layer.name!r}, multiplier and offset: found {layer.multiplier} and {layer.offset}, expected "

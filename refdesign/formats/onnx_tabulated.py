@@ -41,6 +41,24 @@ def domain_of(draft: Draft, ternary_input: bool) -> Domain:
     return accumulator_domain(draft.kind(name=draft.name, **draft.fields), ternary_input=ternary_input)  # type: ignore[arg-type]
 
 
+def table_of(draft: Draft, steps: tuple[Step, ...], arithmetic: str, *, ternary_input: bool) -> Step:
+    """What steps make of every attainable sum, as the look-up that `onnx_tables.batch_norm_of` finds a batch norm in.
+
+    Raises:
+        RefdesignError: as `tabulated`, or steps that vary over the map.
+    """
+    low, high, step = domain_of(draft, ternary_input)
+    size, channels = int((high - low).max()) // step + 1, draft.shape[-1]
+    if size * channels > _LARGEST or any(getattr(values, "ndim", 0) == 3 for _, values in steps):
+        raise RefdesignError(f"found {size} attainable sums in {channels} channels, or a map, which is not tried")
+    sums = np.minimum(low + step * np.arange(size, dtype=np.int64)[:, np.newaxis], high)
+    values = _evaluated(sums[:, np.newaxis, np.newaxis], steps, arithmetic, (1, 1), slice(0, channels))
+    rounded = values[:, 0, 0].astype(np.float32)
+    if np.any(rounded != values[:, 0, 0]) or not np.isfinite(rounded).all():
+        raise RefdesignError("found values that float32 does not hold")
+    return "table", np.stack([sums.T.astype(np.float64), rounded.T.astype(np.float64)])
+
+
 def tabulated(
     draft: Draft, steps: tuple[Step, ...], choice: Choice, scale: float, arithmetic: str, *, ternary_input: bool
 ) -> Tail:
@@ -107,18 +125,21 @@ def _evaluated(
                 norm = BatchNorm(gamma, beta, mean, variance, float(epsilon[0]))
                 x = batch_norm(x.astype(np.float32), norm, arithmetic)
                 continue
-            if kind == "clip":
-                x = np.clip(x.astype(np.float32), *values)
+            if kind in ("wide", "narrow"):
+                x = x.astype(np.float64 if kind == "wide" else np.float32)
                 continue
-            if kind not in operations or values.dtype == np.float64:
-                raise RefdesignError(f"found {kind}, or numbers of float64, behind sums that are not tried one by one")
+            if kind == "clip":
+                x = np.clip(x if x.dtype == np.float64 else x.astype(np.float32), *values)
+                continue
+            if kind not in operations:
+                raise RefdesignError(f"found {kind} behind sums, which is not tried one by one")
             cut = _cut(values if values.ndim == 3 else values[np.newaxis, np.newaxis], extents, part)
             if values.dtype.kind == "i":
                 if x.dtype.kind != "i" or kind == "div":
                     raise RefdesignError("found integer arithmetic on sums that are no integers, or a division")
                 x = operations[kind](x, cut.astype(np.int64))
             else:
-                x = operations[kind](x.astype(np.float32), cut)
+                x = operations[kind](x.astype(np.float64 if x.dtype == np.float64 else values.dtype), cut)
     return x
 
 

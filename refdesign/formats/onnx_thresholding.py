@@ -67,6 +67,9 @@ class Thresholding:
             kernel = layer.kernel if dithered else None
             y = self.float_program(layer.name, values, fold_channels(layer), (1, 1))
             return y if kernel is None else self._minus_map(layer, y, kernel)
+        if self.form == "float" and self.conventions.arithmetic in _SINGLE_OPERATIONS:
+            y = self._float_y(layer, values)
+            return y if not dithered or layer.kernel is None else self._minus_map(layer, y, layer.kernel)
         return self._table(layer, values, dithered)
 
     def _function(self, layer: Stage, kind: str, inputs: list[str], **attributes: Any) -> str:

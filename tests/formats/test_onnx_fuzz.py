@@ -1,42 +1,84 @@
-"""Mutated ONNX files: a short run of `python -m refdesign.verify.fuzz`, and that the command finds what is wrong."""
+"""Mutated files: a short run of `python -m refdesign.verify.fuzz`, and that the command finds what is wrong."""
 
 from __future__ import annotations
 
+import json
+import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 pytest.importorskip("onnx", reason="the extra 'onnx' is not installed")
 
-from refdesign.formats import native, onnx_in
+from refdesign.errors import RefdesignError
 from refdesign.verify import fuzz
+from refdesign.verify.fuzz_targets import TARGETS, good_files
 
-COUNTS = [pytest.param(400, id="quick"), pytest.param(20_000, id="long", marks=pytest.mark.slow)]
+COUNTS = [pytest.param(250, id="quick"), pytest.param(20_000, id="long", marks=pytest.mark.slow)]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # mutated parameters overflow
 @pytest.mark.parametrize("count", COUNTS)
-def test_mutated_models_are_refused_or_read(count: int) -> None:
-    tally = fuzz.try_files("onnx", count, seed=count)
-    assert 0.5 * count < tally.refused < count
+@pytest.mark.parametrize("kind", ["native", "onnx", "qonnx"])
+def test_mutated_files_are_refused_or_read(kind: str, count: int) -> None:
+    tally = fuzz.try_files(kind, count, seed=count)
+    assert 0.5 * count < tally.refused <= count
+    assert kind == "native" or tally.refused < count
 
 
-def test_the_sample_is_read_before_it_is_mutated() -> None:
-    from refdesign.formats import onnx_out
+@pytest.mark.parametrize("kind", ["native", "onnx", "qonnx"])
+def test_good_files_are_read_before_they_are_mutated(kind: str) -> None:
+    for number, data in enumerate(good_files(kind)):
+        try:
+            TARGETS[kind].read(data)
+        except RefdesignError as error:
+            pytest.fail(f"{kind}, good file {number}: {error}")
 
-    network, _ = onnx_in.from_bytes(onnx_out.to_model(fuzz.sample()).SerializeToString())
-    assert [layer.kind for layer in network.layers] == ["pixel_conv2d", "binary_conv2d", "binary_dense"]
+
+def broken(kind: str, monkeypatch: pytest.MonkeyPatch, reader: Any) -> None:
+    monkeypatch.setitem(TARGETS, kind, replace(TARGETS[kind], read=reader))
 
 
+def fails(data: bytes) -> None:
+    raise IndexError("out of range")
+
+
+def dies(data: bytes) -> None:
+    os._exit(9)
+
+
+def refuses_badly(data: bytes) -> None:
+    raise RefdesignError("two\nlines")
+
+
+@pytest.mark.parametrize(
+    ("reader", "message"),
+    [
+        (fails, "native, seed 0, file 0: IndexError: out of range"),
+        (dies, "native, seed 0, file 0: the process ended with 9"),
+        (refuses_badly, r"native, seed 0, file 0: a refusal of another form: 'two\nlines'"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_reader_that_fails_is_found_and_its_file_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    reader: Any, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def broken(data: bytes) -> None:
-        raise IndexError("out of range")
-
-    monkeypatch.setattr(native, "from_bytes", broken)
-    monkeypatch.setattr(fuzz, "_limit", lambda: None)
+    broken("native", monkeypatch, reader)
     kept = tmp_path / "kept.bin"
     assert fuzz.main(["--count", "3", "--formats", "native", "--keep", str(kept)]) == 1
     assert kept.stat().st_size > 100
-    assert "native: IndexError: out of range" in capsys.readouterr().err
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_log_is_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "log.jsonl"
+    assert fuzz.main(["--count", "30", "--formats", "native", "--log", str(log)]) == 0
+    assert fuzz.main(["--count", "70", "--formats", "native", "--log", str(log), "--jobs", "2"]) == 0
+    assert "native: 70 files" in capsys.readouterr().out
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(line["first"], line["tried"]) for line in lines] == [(0, 30), (30, 40)]
+    log.write_text("something else")
+    assert fuzz.main(["--count", "70", "--formats", "native", "--log", str(log)]) == 2
