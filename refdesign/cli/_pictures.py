@@ -200,7 +200,7 @@ def draw_maps(
     figure.suptitle(title, x=0.02, y=0.985, ha="left", fontsize=12, color=_INK, weight="bold")
     grid = figure.subplots(
         len(rows), len(columns) + 1, squeeze=False,
-        gridspec_kw={"left": 0.05, "right": 0.99, "top": 1 - 0.75 / (1.5 * len(rows) + 0.9), "bottom": 0.01,
+        gridspec_kw={"left": 0.02, "right": 0.965, "top": 1 - 0.75 / (1.5 * len(rows) + 0.9), "bottom": 0.01,
                      "wspace": 0.04, "hspace": 0.06},
     )  # fmt: skip
     for index, (axes_row, name) in enumerate(zip(grid, rows, strict=True)):
@@ -213,5 +213,6 @@ def draw_maps(
             _image(axes, maps[index], float(maps[index].min()), float(maps[index].max()))
             if index == 0:
                 axes.set_title(column, fontsize=9, color=_INK, loc="left")
-        axes_row[1].set_ylabel(name, fontsize=8, color=_INK)
+        axes_row[-1].yaxis.set_label_position("right")
+        axes_row[-1].set_ylabel(name, fontsize=8, color=_INK)
     _save(figure, path)

@@ -12,6 +12,7 @@ import pytest
 from refdesign.api import pretrained
 from refdesign.datasets import load
 from refdesign.errors import RefdesignError
+from refdesign.network import PixelConv2d
 from refdesign.training import feature_maps as module
 from refdesign.training.feature_maps import convolutions, feature_maps, influence, kept
 from tests.cli.command_line import good, refused
@@ -62,9 +63,9 @@ def test_without_gamma_or_beta_bits_change_as_the_formula_says() -> None:
     rows = {(row.layer, row.without): row for row in influence(network, IMAGES)}
     assert len(rows) == 2 * len(network.layers)
     first = network.layers[0]
-    norm = first.batch_norm  # type: ignore[union-attr]
-    assert norm is not None
-    changed = replace(first, batch_norm=replace(norm, beta=np.zeros_like(norm.beta)))  # type: ignore[call-arg]
+    assert isinstance(first, PixelConv2d)
+    assert first.batch_norm is not None
+    changed = replace(first, batch_norm=replace(first.batch_norm, beta=np.zeros_like(first.batch_norm.beta)))
     theirs = replace(network, layers=(changed, *network.layers[1:])).run(IMAGES, outputs=("conv1.bits",))["conv1.bits"]
     share = (theirs != network.run(IMAGES, outputs=("conv1.bits",))["conv1.bits"]).mean()
     assert rows["conv1", "beta"].bits == share
