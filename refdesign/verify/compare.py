@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdesign.errors import RefdesignError
-from refdesign.network import NetworkData, Stage, layer_outputs
+from refdesign.network import Layer, NetworkData, Stage, layer_outputs
 from refdesign.run import check_images, default_batch_size, run_batch, run_layer, thresholds_of
 from refdesign.verify.differences import OutputCount, count_for, differ, first_difference
 from refdesign.verify.doors.door import Door
@@ -18,12 +18,25 @@ from refdesign.verify.implementation import Answer, Finding, Images, comparable_
 from refdesign.verify.rounding import exact_logits, source_of_logits
 from refdesign.verify.verdict import COULD_NOT_RUN, DIFFERENT, EQUAL, Sample, Verdict
 
-__all__ = ["COULD_NOT_RUN", "DIFFERENT", "EQUAL", "SAMPLE_IMAGES", "Sample", "Verdict", "batches", "compare"]
+__all__ = ["COULD_NOT_RUN", "DIFFERENT", "EQUAL", "SAMPLE_IMAGES", "Sample", "Verdict", "batches", "compare", "last_outputs"]
 
 SAMPLE_IMAGES = 24
 """How many images, with their answers, are kept for the diagnosis: differing ones first."""
 
 _FINDINGS = 100
+
+
+def last_outputs(network: NetworkData) -> tuple[str, ...]:
+    """The outputs that stand for the last layer: the logits, or the integers that they are made of.
+
+    >>> from refdesign.api import pretrained
+    >>> last_outputs(pretrained("digits"))
+    ('logits', 'dense2.accumulator')
+    """
+    last = network.layers[-1]
+    parts = (f"{last.name}.pooled", f"{last.name}.accumulator")
+    sums = next((name for name in parts if name in network.output_names), None)
+    return ("logits",) if sums is None else ("logits", sums)
 
 
 def batches(images: Images, size: int) -> Iterable[Images]:
@@ -71,7 +84,7 @@ def compare(
     >>> compare(digits, CallableDoor(digits.run, digits), images).status
     0
     """
-    verdict = Verdict(network.name, door.what, exact=exact)
+    verdict = Verdict(network.name, door.what, exact=exact, last=last_outputs(network))
     work = _Comparison(network, verdict, layers_alone, exact)
     size = default_batch_size(network) if batch_size is None else batch_size
     if size < 1:
@@ -191,7 +204,8 @@ class _Comparison:
             inputs = answer.outputs.get(source)
             before = layer.name
             judged = isinstance(layer, Stage) and (layer is self.network.layers[0] or inputs is not None)
-            if not judged or not names or not isinstance(layer, Stage) or layer.shortcut is not None:
+            real = _arriving(layer, answer.outputs)
+            if not judged or not names or not isinstance(layer, Stage) or real is None:
                 continue
             if any(name in answer.answered for name in answer.outputs):
                 continue
@@ -201,12 +215,16 @@ class _Comparison:
                 continue
             expected = dict(ours)
             if inputs is not None:
-                signs, valid = _signs(inputs)
+                signs, valid = _signs(inputs, ternary=self.network.conventions.sign_at_zero == 0)
                 if not valid:
                     continue
-                changed = np.flatnonzero((signs != ours[source]).reshape(len(signs), -1).any(axis=1))
+                differs = (signs != ours[source]).reshape(len(signs), -1).any(axis=1)
+                for name, stream in real.items():
+                    differs |= differ(ours[f"{name}.real"], stream).reshape(len(signs), -1).any(axis=1)
+                changed = np.flatnonzero(differs)
                 if changed.size:
-                    redone = run_layer(self.network, layer, signs[changed])
+                    theirs = {name: stream[changed].astype(np.float32) for name, stream in real.items()}
+                    redone = run_layer(self.network, layer, signs[changed], real=theirs)
                     for name in {*names, *([self.source] if self.source in redone else [])}:
                         expected[name] = ours[name].copy()
                         expected[name][changed] = redone[name]
@@ -217,13 +235,15 @@ class _Comparison:
         """Feed every layer the reference's inputs, and compare what it makes of them."""
         start = self.verdict.images - len(images)
         ours = run_batch(self.network, images, "packed", frozenset(self.network.output_names))
-        x: NDArray[Any] = images
+        before = ""
         for layer in self.network.layers:
-            answer = door.ask_layer(layer.name, x)
+            x = images if not before else ours[f"{before}.{'real' if layer.takes == 'real' else 'bits'}"]
+            before = layer.name
+            answer = door.ask_layer(layer.name, x, _arriving(layer, ours))
             if answer is None:
                 raise RefdesignError(
                     f"{door.what}: cannot be asked layer by layer, expected a callable with a method "
-                    "run_layer(layer_name, inputs)"
+                    "run_layer(layer_name, inputs) (and, where there are shortcuts, real)"
                 )
             for finding in answer.findings:
                 self._found(finding, start)
@@ -231,7 +251,6 @@ class _Comparison:
                 self._add(self.alone, name, start, ours, array)
             if not answer.goes_on:
                 return
-            x = ours.get(f"{layer.name}.bits", ours.get(f"{layer.name}.real", x))
 
     def _found(self, finding: Finding, start: int) -> None:
         if len(self.verdict.findings) >= _FINDINGS:
@@ -265,8 +284,8 @@ class _Comparison:
         verdict.counts = {name: self.counts[name] for name in self.order if name in self.counts}
         verdict.alone = {name: self.alone[name] for name in self.order if name in self.alone}
         verdict.not_compared = tuple(name for name in self.order if name not in self.counts)
-        if "logits" not in verdict.counts and not any(finding.fault for finding in verdict.findings):
-            message = "the last layer was not compared, so nothing follows for the network"
+        if not verdict.last_compared and not any(finding.fault for finding in verdict.findings):
+            message = f"the last layer ({' or '.join(verdict.last)}) was not compared: nothing follows for the network"
             verdict.findings.append(Finding("missing", message, "logits", fault=False))
         if self.kept is not None:
             order, image, theirs = self.kept
@@ -291,9 +310,17 @@ def _row(answer: Answer, row: int) -> dict[str, NDArray[Any]]:
     return {name: array[row].copy() for name, array in answer.outputs.items() if rows.get(name, True)}
 
 
-def _signs(bits: NDArray[Any]) -> tuple[NDArray[np.int8], bool]:
-    """Their bits as int8, and whether they are bits at all."""
+def _arriving(layer: Layer, outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]] | None:
+    """The real streams that a layer's shortcut reads, by layer; None where they were not answered."""
+    if not isinstance(layer, Stage) or layer.shortcut is None:
+        return {}
+    source = layer.shortcut.source
+    return {source: outputs[f"{source}.real"]} if f"{source}.real" in outputs else None
+
+
+def _signs(bits: NDArray[Any], *, ternary: bool) -> tuple[NDArray[np.int8], bool]:
+    """Their bits as int8, and whether they are bits at all: ±1, and 0 where the network's conventions know it."""
     if bits.dtype == np.bool_:
         return np.where(bits, 1, -1).astype(np.int8), True
-    valid = bool(np.isin(bits, (-1, 0, 1)).all())
+    valid = bool(np.isin(bits, (-1, 0, 1) if ternary else (-1, 1)).all())
     return bits.astype(np.int8) if valid else np.zeros(bits.shape, np.int8), valid

@@ -37,6 +37,7 @@ class Verdict:
     Attributes:
         network, implementation: their names.
         exact: whether real logits had to be equal, too.
+        last: the outputs of which one must have been compared: `logits`, or the integers that these are made of.
         images: how many images were asked about.
         counts: by output, in order of execution, those that were compared.
         alone: by output, each layer judged by itself, on the inputs that the implementation had for it (or on the
@@ -50,6 +51,7 @@ class Verdict:
     network: str
     implementation: str
     exact: bool = False
+    last: tuple[str, ...] = ("logits",)
     images: int = 0
     counts: dict[str, OutputCount] = field(default_factory=dict)
     alone: dict[str, OutputCount] = field(default_factory=dict)
@@ -77,8 +79,12 @@ class Verdict:
             or any(finding.fault for finding in self.findings)
         ):
             return DIFFERENT
-        logits = self.counts.get("logits")
-        return COULD_NOT_RUN if logits is None or not logits.values else EQUAL
+        return EQUAL if self.last_compared else COULD_NOT_RUN
+
+    @property
+    def last_compared(self) -> bool:
+        """Whether the last layer was compared."""
+        return any(name in self.counts and self.counts[name].values > 0 for name in self.last)
 
     @property
     def layers_at_fault(self) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from refdesign.api import pretrained
 from refdesign.errors import RefdesignError
 from refdesign.verify.compare import COULD_NOT_RUN, DIFFERENT, EQUAL, Verdict, compare
 from refdesign.verify.doors.callable import CallableDoor
@@ -101,6 +102,20 @@ def test_the_last_layer_decides() -> None:
     assert verdict.status == COULD_NOT_RUN
     assert "logits" in verdict.not_compared
     assert "not compared" in sentence(NETWORK, verdict)
+
+
+def test_the_integers_behind_the_logits_stand_for_them() -> None:
+    """Hardware often ends with the last layer's sums."""
+    digits = pretrained("digits")
+    images = images_for(digits, 3)
+
+    def sums(given: Any) -> Any:
+        return digits.run(given, outputs=("dense1.bits", "dense2.accumulator"))
+
+    assert compare(digits, CallableDoor(sums, digits), images).status == EQUAL
+    bits = compare(digits, CallableDoor(lambda given: digits.run(given, outputs="dense1.bits"), digits), images)
+    assert bits.status == COULD_NOT_RUN
+    assert "(logits or dense2.accumulator) was not compared" in bits.findings[0].message
 
 
 def test_an_implementation_that_always_raises_is_different_and_compared_in_nothing() -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from refdesign.errors import RefdesignError
-from refdesign.verify.compare import DIFFERENT, EQUAL
+from refdesign.verify.compare import COULD_NOT_RUN, DIFFERENT, EQUAL
 from refdesign.verify.doors.scoreboard import Scoreboard
 from refdesign.verify.doors.words import WordFormat
 from tests.verify.subjects import images_for, under, uneven
@@ -40,7 +42,7 @@ def test_the_first_difference_and_its_reason_are_raised() -> None:
     wrong = under(NETWORK, channel_map="repeat")(IMAGES)
     for name in ("first.bits", "second.bits", "logits"):
         board.observe(name, wrong[name])
-    with pytest.raises(AssertionError, match=r"(?s)first difference: .*output='first.bits'.*channel_map=repeat"):
+    with pytest.raises(AssertionError, match=r"(?s)first difference: first.bits, image 0, row.*channel_map=repeat"):
         board.check()
 
 
@@ -67,3 +69,23 @@ def test_required_outputs_that_were_never_seen() -> None:
     board.expect(IMAGES)
     board.observe("logits", OUTPUTS["logits"])
     assert [finding.output for finding in board.verdict().findings] == ["first.bits"]
+
+
+def test_a_bench_of_one_unit_is_judged_by_what_it_requires() -> None:
+    def seen(values: Any, count: int = 5) -> Scoreboard:
+        board = Scoreboard(NETWORK, ["second.bits"], whole=False)
+        board.expect(IMAGES)
+        if count:
+            board.observe("second.bits", values[:count])
+        return board
+
+    assert seen(OUTPUTS["second.bits"]).check().status == COULD_NOT_RUN  # which is no verdict on the network
+    wrong = OUTPUTS["second.bits"].copy()
+    wrong[3, 2, 9, 11] *= -1
+    with pytest.raises(AssertionError, match=r"second.bits, image 3, row 2, column 9, channel 11 \(word 0, bit 11\)"):
+        seen(wrong).check(diagnosis_time=0)
+    for count in (0, 4):
+        with pytest.raises(AssertionError, match=f"seen for {count} of 5 images"):
+            seen(OUTPUTS["second.bits"], count).check()
+    with pytest.raises(RefdesignError, match="found whole=False and nothing required"):
+        Scoreboard(NETWORK, whole=False)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from refdesign.network import NetworkData
+from refdesign.verify.doors.door import RealStreams
 from refdesign.verify.implementation import Answer, Finding, Images, Implementation, ask
 
 
@@ -14,7 +15,8 @@ class CallableDoor:
     """Asks a callable; whatever it does is part of the answer.
 
     The first batch is asked twice, to see whether the answers repeat. An implementation that has a method
-    `run_layer(layer_name, inputs)` can be asked layer by layer.
+    `run_layer(layer_name, inputs)` can be asked layer by layer; for a layer with a shortcut it gets a third argument, the
+    real streams of earlier layers by name.
 
     Args:
         implementation: bound to the network.
@@ -60,7 +62,7 @@ class CallableDoor:
         notes = (Finding("adapted", note, fault=False) for note in self._notes())
         return replace(answer, findings=(*answer.findings, *notes))
 
-    def ask_layer(self, layer: str, inputs: Images) -> Answer | None:
+    def ask_layer(self, layer: str, inputs: Images, real: RealStreams | None = None) -> Answer | None:
         """The answer of one layer by itself; None where the implementation has no `run_layer`."""
         run_layer = getattr(self._implementation, "run_layer", None)
         if run_layer is None:
@@ -68,7 +70,7 @@ class CallableDoor:
         name = "logits" if layer == self._network.layers[-1].name else f"{layer}.bits"
 
         def implementation(images: Images) -> Any:
-            found = run_layer(layer, images)
+            found = run_layer(layer, images, real) if real else run_layer(layer, images)
             return found if isinstance(found, Mapping) else {name: found}
 
         return ask(implementation, self._network, inputs, time_limit=self._time_limit)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
 
 from refdesign.verify.implementation import Answer, Finding, Images
+
+RealStreams = Mapping[str, NDArray[Any]]
+"""The real outputs of earlier layers that a layer's shortcut reads, by layer."""
 
 
 class Door(Protocol):
@@ -21,8 +27,8 @@ class Door(Protocol):
     def ask(self, images: Images) -> Answer:
         """The answer to a batch of images; files answer for the next images in order."""
 
-    def ask_layer(self, layer: str, inputs: Images) -> Answer | None:
-        """The answer of one layer to inputs of our choice; None where it cannot be asked so."""
+    def ask_layer(self, layer: str, inputs: Images, real: RealStreams | None = None) -> Answer | None:
+        """The answer of one layer to inputs of our choice, and to what its shortcut reads; None where it has no such way."""
 
     def close(self) -> tuple[Finding, ...]:
         """End it; what was wrong at the end."""

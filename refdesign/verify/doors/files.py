@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 
 from refdesign.errors import RefdesignError
 from refdesign.network import NetworkData
+from refdesign.verify.doors.door import RealStreams
 from refdesign.verify.doors.layout import Layout
 from refdesign.verify.doors.mapping import WORD_KEYS, read_map
 from refdesign.verify.doors.protocol import output_type
@@ -199,7 +200,7 @@ class FilesDoor:
             findings.append(Finding("missing", f"{self.what}: found no results, expected files of {names}, ..."))
         return Answer(outputs, tuple(findings), True, answered)
 
-    def ask_layer(self, layer: str, inputs: Images) -> Answer | None:
+    def ask_layer(self, layer: str, inputs: Images, real: RealStreams | None = None) -> Answer | None:
         """Files cannot be asked."""
         return None
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from refdesign.errors import RefdesignError
 from refdesign.network import NetworkData
+from refdesign.verify.doors.door import RealStreams
 from refdesign.verify.doors.protocol import Event, Protocol, check_command
 from refdesign.verify.implementation import Answer, Finding, Images, expected_shape
 
@@ -226,7 +227,7 @@ class PipeDoor:
                 answered[name] = np.isin(np.arange(len(batch.images)), list(rows))
         return Answer(outputs, tuple(batch.findings), goes_on, answered)
 
-    def ask_layer(self, layer: str, inputs: Images) -> Answer | None:
+    def ask_layer(self, layer: str, inputs: Images, real: RealStreams | None = None) -> Answer | None:
         """A program cannot be asked layer by layer."""
         return None
 

@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 from refdesign.errors import RefdesignError
 from refdesign.network import NetworkData
 from refdesign.run import check_images
-from refdesign.verify.compare import EQUAL, Verdict, compare
+from refdesign.verify.compare import COULD_NOT_RUN, EQUAL, Verdict, compare
 from refdesign.verify.diagnosis import Diagnosis, diagnose
+from refdesign.verify.doors.door import RealStreams
 from refdesign.verify.doors.layout import Layout
 from refdesign.verify.doors.protocol import output_type
 from refdesign.verify.doors.words import WordFormat
 from refdesign.verify.implementation import Answer, Finding, Images, comparable_outputs, expected_shape
-from refdesign.verify.reports.data import sentence
+from refdesign.verify.reports.data import to_dict
+from refdesign.verify.reports.text import lines
 
 
 class Scoreboard:
@@ -29,7 +31,12 @@ class Scoreboard:
 
     Args:
         network: the reference.
-        required: outputs that must have been seen for every image; the last layer always must.
+        required: outputs that must have been seen for every image.
+        whole: whether the bench runs the whole network, so that its last layer must have been seen, too; a bench of
+            one unit is judged by what is required.
+
+    Raises:
+        RefdesignError: an unknown output, or a bench of a part that requires nothing.
 
     Example of a bench in cocotb:
 
@@ -51,9 +58,12 @@ class Scoreboard:
     0
     """
 
-    def __init__(self, network: NetworkData, required: Iterable[str] = ()) -> None:
+    def __init__(self, network: NetworkData, required: Iterable[str] = (), *, whole: bool = True) -> None:
         self.network = network
         self.required = tuple(required)
+        self.whole = whole
+        if not whole and not self.required:
+            raise RefdesignError("scoreboard: found whole=False and nothing required, expected the unit's outputs")
         self._images: list[Images] = []
         self._seen: dict[str, list[NDArray[Any]]] = {}
         self._words: dict[str, list[int]] = {}
@@ -116,15 +126,12 @@ class Scoreboard:
             diagnosis_time: seconds to look for the reason.
         """
         verdict = self.verdict()
-        if verdict.status == EQUAL:
+        if verdict.status == EQUAL or (not self.whole and verdict.status == COULD_NOT_RUN):
             return verdict
-        lines = [sentence(self.network, verdict), *(str(finding) for finding in verdict.findings)]
-        if verdict.first is not None:
-            lines.append(f"first difference: {verdict.first}")
+        reason: Diagnosis | None = None
         if verdict.differing and verdict.sample is not None:
-            reason: Diagnosis = diagnose(self.network, verdict.sample, seconds=diagnosis_time)
-            lines.append(reason.verdict)
-        raise AssertionError("\n".join(lines))
+            reason = diagnose(self.network, verdict.sample, seconds=diagnosis_time)
+        raise AssertionError("\n".join(lines(to_dict(self.network, verdict, reason))))
 
     def _check_name(self, output: str) -> None:
         if output not in comparable_outputs(self.network):
@@ -164,7 +171,7 @@ class _Seen:
         start, self._start = self._start, self._start + len(images)
         return self._board.answer(start, len(images))
 
-    def ask_layer(self, layer: str, inputs: Images) -> Answer | None:
+    def ask_layer(self, layer: str, inputs: Images, real: RealStreams | None = None) -> Answer | None:
         return None
 
     def close(self) -> tuple[Finding, ...]:

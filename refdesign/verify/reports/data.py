@@ -51,6 +51,7 @@ def to_dict(network: NetworkData, verdict: Verdict, diagnosis: Diagnosis | None 
         "outputs": {name: _count(count) for name, count in verdict.counts.items()},
         "layers_alone": {name: _count(count) for name, count in verdict.alone.items()},
         "layers_at_fault": list(verdict.layers_at_fault),
+        "last_compared": verdict.last_compared,
         "not_compared": list(verdict.not_compared),
         "findings": [finding.to_dict() for finding in verdict.findings],
         "first_difference": None if verdict.first is None else verdict.first.to_dict(),
@@ -85,7 +86,7 @@ def sentence(network: NetworkData, verdict: Verdict) -> str:
     if verdict.status == EQUAL:
         return f"equal: {what}{left}"
     if verdict.status == COULD_NOT_RUN:
-        return f"no verdict: compared {what}; the last layer (logits) was not compared{left}"
+        return f"no verdict: compared {what}; the last layer ({' or '.join(verdict.last)}) was not compared{left}"
     if verdict.differing:
         return f"different: {verdict.differing:,} values differ; compared {what}{left}"
     faults = sum(finding.fault for finding in verdict.findings)
