@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,10 @@ def run_campaign(
         corrupted (images whose logits changed), changed (images whose prediction changed).
 
     Raises:
-        RefdesignError: a file of another campaign, or one that cannot be read or written.
+        RefdesignError: a structure that no network has; a file of another campaign, or one that cannot be read or
+            written.
+
+    A network without a structure (plain Sign has no phase counters to configure) has no rows of it.
 
     >>> from refdesign.models import binarynet
     >>> from simulator.schedule import fit
@@ -98,13 +101,18 @@ def run_campaign(
     [('weights', 0, 2), ('weights', 1, 2)]
     """
     done = _Done(path, {"plan": asdict(plan), "networks": list(simulators), "images": len(images)})
-    total = len(simulators) * plan.trials * len(plan.structures)
+    has = {
+        name: [s for s in plan.structures if any(np.prod(sizes(stage, s)) for stage in simulator.stages)]
+        for name, simulator in simulators.items()
+    }
+    for structure in plan.structures:
+        if not any(structure in found for found in has.values()):
+            raise RefdesignError(f"campaign: {' and '.join(map(repr, simulators))} have no {structure} in their stages")
+    total = plan.trials * sum(map(len, has.values()))
     rows: list[Row] = []
     for name, simulator in simulators.items():
         faulty: FaultySimulator | None = None
-        for structure in plan.structures:
-            if not any(np.prod(sizes(stage, structure)) for stage in simulator.stages):
-                raise RefdesignError(f"campaign: network {name!r} has no {structure} in its stages")
+        for structure in has[name]:
             for trial in range(plan.trials):
                 key = (name, structure, trial)
                 if key not in done.rows:
@@ -221,6 +229,11 @@ def clustered(values: Sequence[float], clusters: Sequence[Iterable[object]], con
     return Estimate(mean, mean - reach, mean + reach, min(len(set(way)) for way in ways))
 
 
+def _share(estimate: Estimate) -> Estimate:
+    """A mean of shares: its interval ends where shares do (NaN stays NaN)."""
+    return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))
+
+
 def _cluster_variance(residuals: NDArray[np.float64], labels: Sequence[object]) -> float:
     sums: dict[object, float] = {}
     for label, residual in zip(labels, residuals.tolist(), strict=True):
@@ -278,7 +291,7 @@ def summarise(
                 **dict(zip(by, key, strict=True)),
                 "trials": len(members),
                 "accuracy_drop": clustered(drop, clusters, confidence),
-                "corrupted": clustered(corrupted, clusters, confidence),
+                "corrupted": _share(clustered(corrupted, clusters, confidence)),
                 "any_corruption": wilson(struck * faults, faults, confidence),
             }
         )

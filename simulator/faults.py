@@ -32,7 +32,8 @@ from simulator.thresholding import Comparators
 STRUCTURES = ("weights", "thresholds", "activations", "accumulators", "configuration")
 EFFECTS = ("flip", "stuck_at_0", "stuck_at_1")
 REGISTERS = ("origin_row", "origin_column", "last_phase_row", "last_phase_column")
-"""Configuration registers, by their place in a site: where the phase counters start, and where they wrap."""
+"""Configuration registers, by their place in a site: where the phase counters start, and where they wrap. A stage with
+one threshold a channel has none."""
 
 Site = tuple[int, int, int]
 
@@ -93,7 +94,7 @@ def sizes(stage: StageSchedule, structure: str) -> tuple[int, int, int]:
         return config.pe, stage.channel_folds * stage.taps * stage.input_folds, config.simd
     if structure == "accumulators":
         return config.pe, stage.channel_folds, config.accumulator_width
-    if stage.thresholds is None:
+    if stage.thresholds is None or (structure == "configuration" and m * n == 1):
         return 0, 0, 0
     if structure == "thresholds":
         return config.pe, stage.channel_folds * m * n, config.threshold_width + 1

@@ -1,8 +1,9 @@
 """The hardware as SystemVerilog, and what builds, drives and compares it.
 
 The design: `axis_counter.sv`, `popcount.sv` (`$countones`, or with the macro ADDER_TREE an adder tree), `pool.sv`,
-`processing_element.sv`, `mvtu.sv`, `sliding_window.sv`, `fifo.sv`; `design.py` gives the parameters of a stage and writes the top level that
-chains the stages of a network. `faults.svh` has the seeded faults (macro FAULTS, `+fault=<number>`).
+`processing_element.sv`, `mvtu.sv`, `sliding_window.sv`, `fifo.sv`; `design.py` gives the parameters of a stage and
+writes the top level that chains the stages of a network. `faults.svh` has the seeded faults (macro FAULTS,
+`+fault=<number>`).
 
 - `export.py`: a folder with an accelerator's sources, memory images and a test bench, for any simulator.
 - `simulation.py`: pipelines side by side in one build of Verilator or Icarus, driven by cocotb (`bench.py`).

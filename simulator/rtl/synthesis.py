@@ -148,6 +148,23 @@ endmodule
 """
 
 
+_HEAD = """\
+| size: PE x SIMD, channels | rule | LUT | LUT RAM | FF | block RAM | threshold bits |
+| --- | --- | ---: | ---: | ---: | ---: | ---: |"""
+
+
+def text_row(cost: Cost) -> str:
+    """A row of the printed table, which is Markdown.
+
+    >>> text_row(Cost("small", "Sign", luts=229, lut_ram=12, ffs=88, brams=2.0, threshold_bits=160))
+    '| small: 4 x 8, 16 to 16 | Sign | 229 | 12 | 88 | 2.0 | 160 |'
+    """
+    pe, simd, channels = SIZES[cost.size]
+    size = f"{cost.size}: {pe} x {simd}, {channels} to {channels}"
+    numbers = (cost.luts, cost.lut_ram, cost.ffs, cost.brams, cost.threshold_bits)
+    return f"| {size} | {cost.rule} | {' | '.join(map(str, numbers))} |"
+
+
 def main() -> None:
     """Print the table; exit status 2 where a tool is absent."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -156,10 +173,8 @@ def main() -> None:
     options = parser.parse_args()
     costs = []
     if not options.json:
-        heads = ("PE x SIMD, channels", "rule", "LUT", "LUT RAM", "FF", "BRAM", "threshold bits")
-        print("{:22} {:16} {:>7} {:>8} {:>6} {:>6} {:>15}".format(*heads), flush=True)
+        print(_HEAD, flush=True)
     for size in options.sizes:
-        pe, simd, channels = SIZES[size]
         for rule in KERNELS:
             try:
                 cost = synthesize(size, rule)
@@ -168,11 +183,7 @@ def main() -> None:
                 raise SystemExit(2) from None
             costs.append(asdict(cost))
             if not options.json:
-                print(
-                    f"{f'{pe} x {simd}, {channels} to {channels}':22} {rule:16} {cost.luts:7} {cost.lut_ram:8} "
-                    f"{cost.ffs:6} {cost.brams:6.1f} {cost.threshold_bits:15}",
-                    flush=True,
-                )
+                print(text_row(cost), flush=True)
     if options.json:
         print(json.dumps(costs, indent=2))
 

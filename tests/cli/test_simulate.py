@@ -108,6 +108,25 @@ def test_what_cannot_be_used_is_refused(arguments: tuple[str, ...], message: str
     assert message in refused("simulate", "digits", "digits:test", "--first", "1", *arguments)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pe": 48}, "stage 'conv2', pe: found 48, which does not divide the 64 output channels"),
+        ({"simd": 7}, "stage 'conv2', simd: found 7, which does not divide the 64 input channels"),
+        ({"colour": 1}, "accelerator.json, stage 1: unknown field 'colour'"),
+        ({"threshold_width": 3}, "stage 'conv2', threshold_width: limit of phase (0, 0), chan"),
+        ({"accumulator_width": 6}, "stage 'conv2': output pixel (0, 0), channel "),
+    ],
+)
+def test_an_accelerator_that_does_not_fit_is_refused(change: dict[str, int], message: str, tmp_path: Path) -> None:
+    file = tmp_path / "accelerator.json"
+    good("simulate", "digits", "digits:test", "--first", "1", "--save-accelerator", file)
+    data = json.loads(file.read_text())
+    data["stages"][1].update(change)
+    file.write_text(json.dumps(data))
+    assert message in refused("simulate", "digits", "digits:test", "--first", "1", "--accelerator", file)
+
+
 def test_networks_that_the_hardware_does_not_run_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "residual.safetensors"
     resnet20(width=1 / 8).save(file)

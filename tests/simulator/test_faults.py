@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from refdesign import api, datasets
 from refdesign.errors import RefdesignError
 from refdesign.network import Stage
 from simulator.campaign import Plan, clustered, run_campaign, summarise, wilson
 from simulator.faults import STRUCTURES, Fault, FaultySimulator, phase_counter, random_fault, sizes
 from simulator.memory import StageMemory
 from simulator.run import Simulator
+from simulator.schedule import fit
 from simulator.stepping import step
 from simulator.units.mvtu import Mvtu, Signals
 from simulator.units.sliding_window import Operand
@@ -242,6 +244,20 @@ def test_intervals_know_clusters() -> None:
     # Wilson's interval for 1 of 10, from its published formula: 0.0179 to 0.4042.
     estimate = wilson(1, 10)
     assert (round(estimate.low, 4), round(estimate.high, 4)) == (0.0179, 0.4042)
+
+
+def test_plain_sign_has_no_phase_counters_to_configure() -> None:
+    networks = {name: api.pretrained(name) for name in ("digits-sign", "digits-2d")}
+    simulators = {name: Simulator(network, fit(network)) for name, network in networks.items()}
+    images, labels = (part[:7] for part in datasets.load("digits", "test"))
+    plan = Plan(structures=("configuration",), trials=3)
+    seen: list[tuple[int, int]] = []
+    rows = run_campaign(simulators, images, labels, plan, progress=lambda *done: seen.append(done))
+    assert [row["network"] for row in rows] == ["digits-2d"] * 3
+    assert seen[-1] == (3, 3)
+    assert summarise(rows, ("structure",))[0]["corrupted"].high <= 1
+    with pytest.raises(RefdesignError, match="'digits-sign' have no configuration in their stages"):
+        run_campaign({"digits-sign": simulators["digits-sign"]}, images, labels, plan)
 
 
 def test_summaries_count_every_trial_once() -> None:

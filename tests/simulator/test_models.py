@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from refdesign.api import Network
 from refdesign.bits import pack
@@ -19,7 +19,6 @@ from tests.simulator.pipelines import Pipeline, pipelines, random_pipeline
 
 
 @given(pipelines(exact=True))
-@settings(max_examples=40)
 def test_outputs_equal_the_packed_path(pipeline: Pipeline) -> None:
     expected = pipeline.network.run(pipeline.images, outputs="all")
     found = Simulator(pipeline.network, pipeline.accelerator).outputs(pipeline.images)

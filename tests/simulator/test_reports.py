@@ -8,7 +8,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 from simulator.reports import CAUSES, COLUMNS, report
 from simulator.run import Simulator
@@ -18,7 +18,6 @@ from tests.simulator.test_cycles_by_hand import network
 
 
 @given(pipelines(exact=True))
-@settings(max_examples=30)
 def test_what_goes_in_comes_out(pipeline: Pipeline) -> None:
     simulator = Simulator(pipeline.network, pipeline.accelerator)
     made = report(simulator, simulator.times(len(pipeline.images), pipeline.stalls))

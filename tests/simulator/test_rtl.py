@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from refdesign import api, datasets
 from refdesign.bits import pack_bool
 from refdesign.errors import RefdesignError
 from simulator.arithmetic import Operands
@@ -19,13 +20,14 @@ from simulator.rtl.faults import seeded_faults
 from simulator.rtl.implementation import RtlImplementation
 from simulator.rtl.simulation import Bench, Stimulus
 from simulator.rtl.speed import VerilatedUnit
-from simulator.rtl.synthesis import KERNELS, synthesize, unit_network
+from simulator.rtl.synthesis import KERNELS, main, synthesize, unit_network
 from simulator.rtl.yosys import play, run
 from simulator.run import Simulator
 from simulator.schedule import fit
+from simulator.stalls import NO_STALLS
 from simulator.trace import Tracer
 from simulator.units import TRACE_FIELDS
-from tests.simulator.pipelines import random_pipeline
+from tests.simulator.pipelines import Pipeline, random_pipeline
 from tests.simulator.rtl_bench import Design, running, skip_without
 
 QUICK = (1, 6)
@@ -70,6 +72,18 @@ def test_absent_packages_are_named_with_their_extra(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RefdesignError, match=r'pyosys is not installed; .* "refdesign\[rtl\]"'):
         run(["stat"], tmp_path, "a run")
+
+
+def test_the_synthesis_command_names_an_absent_package(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setenv("REFDESIGN_CACHE", str(tmp_path))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("sys.argv", ["synthesis", "--sizes", "small", "--json"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("error: pyosys is not installed; ")
 
 
 def test_a_tool_that_fails_is_reported_in_one_line(tmp_path: Path) -> None:
@@ -167,6 +181,19 @@ def test_registers_equal_in_many_configurations(seeds: tuple[int, ...], tmp_path
     design = Design.of(running(seeds), adder_tree=seeds is MANY[0])
     assert design.differences(tmp_path) == [[] for _ in seeds]
     assert design.differences(tmp_path, stalls=False) == [[] for _ in seeds]
+
+
+@pytest.mark.slow
+def test_the_whole_digits_network_agrees_in_every_register(tmp_path: Path) -> None:
+    skip_without("verilator")
+    network = api.pretrained("digits")
+    images, labels = datasets.load("digits", "test")
+    pipeline = Pipeline(network, fit(network, pe=16, simd=64, pool="bits"), images[:2], NO_STALLS)
+    design = Design.of([pipeline])
+    assert design.differences(tmp_path) == [[]]  # the words that leave too, which are the logits' accumulators
+    logits = design.simulators[0].outputs(pipeline.images)["logits"]
+    assert np.array_equal(logits, network.run(pipeline.images)["logits"])
+    assert logits.argmax(axis=1).tolist() == labels[:2].tolist()
 
 
 @pytest.mark.slow
