@@ -33,7 +33,7 @@ class Execution:
             and whose sums are float32; gradients are rounded to eleven bits.
 
     Raises:
-        RefdesignError: a device that there is not, or a value out of range, naming the field.
+        RefdesignError: a device that PyTorch does not know, or a value out of range, naming the field.
 
     >>> Execution(threads=0)
     Traceback (most recent call last):
@@ -58,10 +58,16 @@ class Execution:
             raise RefdesignError(f"execution, device: found {self.device!r}, expected cpu or cuda") from error
         if kind not in ("cpu", "cuda"):
             raise RefdesignError(f"execution, device: found {self.device!r}, expected cpu or cuda")
-        if kind == "cuda" and not torch.cuda.is_available():
-            raise RefdesignError(f"execution, device: found {self.device!r}, but PyTorch sees no NVIDIA device here")
         if self.precision == "tf32" and kind == "cpu":
             raise RefdesignError("execution, precision: found 'tf32' on the CPU, expected it with a CUDA device")
+
+    def check_available(self) -> None:
+        """Refuse a device that this machine has not; a grid for another machine can still be read here.
+
+        >>> Execution().check_available()
+        """
+        if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
+            raise RefdesignError(f"execution, device: found {self.device!r}, but PyTorch sees no NVIDIA device here")
 
 
 @contextmanager

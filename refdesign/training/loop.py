@@ -155,14 +155,15 @@ def train(
         The model in eval mode, on the CPU, as the recipe keeps it, and every epoch's figures.
 
     Raises:
-        RefdesignError: fewer images than a batch, a checkpoint that is damaged or of another run, or a loss that is
-            no finite number (the checkpoint keeps the last good epoch).
+        RefdesignError: a device that there is not, fewer images than a batch, a checkpoint that is damaged or of
+            another run, or a loss that is no finite number (the checkpoint keeps the last good epoch).
     """
     if len(data.labels) < recipe.batch_size:
         raise RefdesignError(
             f"training images: found {len(data.labels)}, expected at least {recipe.batch_size} (a batch)"
         )
     execution = execution or Execution()
+    execution.check_available()
     settings: Settings = {
         **asdict(recipe), **asdict(execution), "seed": seed, "images": len(data.labels), **(identity or {})
     }  # fmt: skip

@@ -227,6 +227,13 @@ def test_a_plot_is_written_or_says_why_not(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_grid_for_a_gpu_can_be_read_without_one() -> None:
+    grid = read_grid(CHECKOUT / "docs" / "experiments" / "cifar10-gpu.toml")
+    assert grid.execution.device == "cuda"
+    assert {block.kind for block in grid.blocks} == {"secondary"}
+    assert all(len(block.seeds) >= 8 for block in grid.blocks)
+
+
 def test_the_projects_own_experiment_is_as_its_protocol_says() -> None:
     grid = read_grid(CHECKOUT / "docs" / "experiments" / "cifar10.toml")
     primary = [block for block in grid.blocks if block.kind == "primary"]

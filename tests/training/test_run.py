@@ -275,9 +275,9 @@ def test_where_steps_cannot_be_computed(fields: dict[str, str], message: str) ->
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is an NVIDIA device here")
-def test_no_device_is_said() -> None:
+def test_no_device_is_said(tmp_path: Path) -> None:
     with pytest.raises(RefdesignError, match="found 'cuda', but PyTorch sees no NVIDIA device here"):
-        Execution(device="cuda")
+        run(TINY, tmp_path, execution=Execution(device="cuda"))
 
 
 @pytest.mark.cuda
