@@ -29,6 +29,10 @@ ARCHITECTURES: dict[str, Callable[..., api.Network]] = {
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+_NAMES = (
+    "architecture", "width", "classes", "input_shape", "kernel", "layer_map", "binarise", "pixels", "conventions",
+    "arithmetic",
+)  # fmt: skip
 _OPTIONS = (
     click.option(
         "--model", "architecture", metavar="NAME|FILE",
@@ -37,7 +41,7 @@ _OPTIONS = (
     click.option("--width", type=float, metavar="X", help="Multiplies the architecture's widths; 1 by default."),
     click.option("--classes", type=click.IntRange(min=1), metavar="N", help="Its logits; 10 by default."),
     click.option("--input-shape", metavar="HxWxC", help="Its images; 32x32x3 by default."),
-    click.option("--kernel", metavar="NAME|FILE", help="Its threshold kernel: published, or a .mat, .json or .npz file."),
+    click.option("--kernel", metavar="NAME|FILE", help="Its threshold kernel: a published one, or a file."),
     click.option("--map", "layer_map", type=click.Path(path_type=Path), metavar="FILE",
                  help="A JSON file that says which arrays the layers are."),
     click.option("--binarise", type=click.Choice(tuple(RULES)), help="How latent weights become bits."),
@@ -52,9 +56,7 @@ def import_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def gathered(**arguments: Any) -> Any:
-        names = ("architecture", "width", "classes", "input_shape", "kernel", "layer_map", "binarise", "pixels", "conventions",
-                 "arithmetic")  # fmt: skip
-        said = {name: arguments.pop(name) for name in names}
+        said = {name: arguments.pop(name) for name in _NAMES}
         return command(**arguments, wanted=_wanted(said))
 
     decorated: Any = gathered

@@ -10,6 +10,7 @@ import contextlib
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -22,11 +23,13 @@ from typing import IO, Any
 from refdesign.errors import RefdesignError, missing_extra
 from refdesign.formats.tensors import DTYPES, StoredTensor, checked_shape, elements, item_bytes
 
-SECONDS = 120.0
-"""After which the child is ended, whatever it does."""
+SECONDS, BYTES_PER_SECOND = 60.0, 1 << 19
+"""After which the child is ended whatever it does, and how many bytes of a file get a second more. Its own limit, of
+processor time, is far below that."""
 
 LARGEST_HEADER = 1 << 26
 LARGEST_BYTES = 1 << 30
+_OVER_TIME = int(getattr(signal, "SIGXCPU", -1))
 _SCRIPT = Path(__file__).with_name("hdf5_worker.py")
 
 
@@ -78,15 +81,17 @@ class Worker:
         """See `read`."""
         process = self._started()
         overdue = threading.Event()
-        watch = threading.Timer(SECONDS, partial(_end, process, overdue))
+        watch = threading.Timer(SECONDS + len(data) / BYTES_PER_SECOND, partial(_end, process, overdue))
         watch.start()
         try:
             return _exchange(process, data)
         except _Died as death:
+            status = _status(process)
             self.close()
-            status = process.wait()
-            if overdue.is_set():
-                raise RefdesignError(f"found an HDF5 file that takes more than {SECONDS:.0f} s to parse") from death
+            if overdue.is_set() or status == -_OVER_TIME:
+                raise RefdesignError(
+                    "found an HDF5 file that its parser does not finish: damaged, or made to"
+                ) from death
             why = f"by signal {-status}" if status < 0 else f"with status {status}"
             raise RefdesignError(f"found an HDF5 file on which its parser died ({why}): damaged, or made to") from death
         finally:
@@ -114,6 +119,14 @@ class Worker:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment,
             )  # fmt: skip
         return self._process
+
+
+def _status(process: subprocess.Popen[bytes]) -> int:
+    """How the child ended; it may live on where it answered nonsense."""
+    try:
+        return process.wait(1)
+    except subprocess.TimeoutExpired:
+        return 0
 
 
 class _Died(Exception):

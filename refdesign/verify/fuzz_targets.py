@@ -25,6 +25,7 @@ from refdesign.network import (
     Stage,
 )
 from refdesign.parameters import BatchNorm, ThresholdKernel
+from refdesign.verify.fuzz_foreign import FOREIGN
 from refdesign.verify.mutations import mutate_bytes, mutate_model
 
 
@@ -142,6 +143,7 @@ TARGETS: dict[str, Target] = {
     "onnx": Target(_onnx_seeds, _read_onnx, 0.3, mutate_model),
     "qonnx": Target(_qonnx_seeds, _read_onnx, 0.1, mutate_model),
 }
+TARGETS |= {name: Target(*parts) for name, parts in FOREIGN.items()}
 """The formats whose readers are tried, by name."""
 
 
