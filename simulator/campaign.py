@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
+from scipy.stats import t as student
 
 from refdesign.errors import RefdesignError
 from simulator.faults import EFFECTS, STRUCTURES, FaultySimulator, random_fault, sizes
@@ -203,16 +204,17 @@ class Estimate:
 def clustered(values: Sequence[float], clusters: Sequence[Iterable[object]], confidence: float = 0.95) -> Estimate:
     """A mean with an interval that knows that observations come in clusters, in one or two ways at once.
 
-    The variance is that of Cameron, Gelbach and Miller (2011): by each way of clustering, less that of both together.
+    The variance is that of Cameron, Gelbach and Miller (2011): by each way of clustering, less that of both together;
+    the interval is Student's, with one degree of freedom less than the fewest clusters.
 
     Args:
         values: one for each trial.
         clusters: one or two labellings of the trials (the fault, the network); a labelling with one label is left out.
-        confidence: of the interval, under a normal distribution of the mean.
+        confidence: of the interval.
 
     >>> estimate = clustered([0.0, 0.0, 1.0, 1.0], [["a", "a", "b", "b"]])
     >>> estimate.mean, round(estimate.low, 2), estimate.clusters
-    (0.5, -0.48, 2)
+    (0.5, -5.85, 2)
     """
     observed = np.asarray(values, dtype=np.float64)
     mean = float(observed.mean())
@@ -225,8 +227,9 @@ def clustered(values: Sequence[float], clusters: Sequence[Iterable[object]], con
     if len(ways) == 2:
         together = variance - _cluster_variance(residuals, list(zip(*ways, strict=True)))
         variance = together if together > 0 else max(variances)
-    reach = float(norm.ppf((1 + confidence) / 2)) * math.sqrt(variance)
-    return Estimate(mean, mean - reach, mean + reach, min(len(set(way)) for way in ways))
+    fewest = min(len(set(way)) for way in ways)
+    reach = float(student.ppf((1 + confidence) / 2, fewest - 1)) * math.sqrt(variance)
+    return Estimate(mean, mean - reach, mean + reach, fewest)
 
 
 def _share(estimate: Estimate) -> Estimate:
@@ -273,25 +276,35 @@ def summarise(
     Returns:
         For each group its columns; `trials`; `accuracy_drop` and `corrupted` (means over trials, clustered by fault and
         network), `any_corruption` (the share of faults that change any logit, Wilson over the faults), as `Estimate`s.
+        A single fault tells nothing about others: its means have no interval. Groups are in order: networks as they
+        come, structures as in `STRUCTURES`, layers by name, bits by number.
     """
     grouped: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         key = tuple(group(row[column]) if column == "network" else row[column] for column in by)
         grouped.setdefault(key, []).append(row)
+    networks = {name: place for place, name in enumerate(dict.fromkeys(group(row["network"]) for row in rows))}
+
+    def order(key: tuple[Any, ...]) -> list[Any]:
+        places = {"network": networks.__getitem__, "structure": STRUCTURES.index}
+        return [places[column](value) if column in places else value for column, value in zip(by, key, strict=True)]
+
     result = []
-    for key, members in grouped.items():
+    for key in sorted(grouped, key=order):
+        members = grouped[key]
         clusters = [[(row["structure"], row["trial"]) for row in members], [row["network"] for row in members]]
         drop = [(row["clean_correct"] - row["correct"]) / row["images"] for row in members]
         corrupted = [row["corrupted"] / row["images"] for row in members]
         # The same fault in several networks is one draw.
         struck = float(np.mean([row["corrupted"] > 0 for row in members]))
         faults = len(set(clusters[0]))
+        ways = clusters if faults > 1 else []
         result.append(
             {
                 **dict(zip(by, key, strict=True)),
                 "trials": len(members),
-                "accuracy_drop": clustered(drop, clusters, confidence),
-                "corrupted": _share(clustered(corrupted, clusters, confidence)),
+                "accuracy_drop": clustered(drop, ways, confidence),
+                "corrupted": _share(clustered(corrupted, ways, confidence)),
                 "any_corruption": wilson(struck * faults, faults, confidence),
             }
         )

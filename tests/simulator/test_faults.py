@@ -238,8 +238,9 @@ def test_intervals_know_clusters() -> None:
     fine = clustered([0.0, 0.0, 1.0, 1.0], [["a", "b", "c", "d"]])
     assert rough.mean == fine.mean == 0.5
     # By hand: cluster sums -1 and 1, variance 2/1 * 2 / 16 = 1/4; apart: 4/3 * 4 * 1/4 / 16 = 1/12.
-    assert rough.high - 0.5 == pytest.approx(1.959964 * 0.25**0.5, rel=1e-6)
-    assert fine.high - 0.5 == pytest.approx(1.959964 * (1 / 12) ** 0.5, rel=1e-6)
+    # Student's 97.5 % points with 1 and 3 degrees of freedom, from a table: 12.706 and 3.182.
+    assert rough.high - 0.5 == pytest.approx(12.706 * 0.25**0.5, rel=1e-4)
+    assert fine.high - 0.5 == pytest.approx(3.182 * (1 / 12) ** 0.5, rel=1e-3)
     assert np.isnan(clustered([0.5, 0.5], [["a", "a"]]).low)
     # Wilson's interval for 1 of 10, from its published formula: 0.0179 to 0.4042.
     estimate = wilson(1, 10)
@@ -266,4 +267,8 @@ def test_summaries_count_every_trial_once() -> None:
     rows = run_campaign({"x1": simulator, "x2": simulator}, pipeline.images, labels, Plan(trials=3))
     groups = summarise(rows, ("network", "structure"), group=lambda name: name[0])
     assert [group["trials"] for group in groups] == [6] * len(STRUCTURES)
-    assert sum(group["trials"] for group in summarise(rows, ("structure", "layer", "bit"))) == len(rows)
+    by_place = summarise(rows, ("structure", "layer", "bit"))
+    assert sum(group["trials"] for group in by_place) == len(rows)
+    places = [(STRUCTURES.index(group["structure"]), group["layer"], group["bit"]) for group in by_place]
+    assert places == sorted(places)
+    assert any(np.isnan(group["accuracy_drop"].low) for group in by_place)  # one fault alone
