@@ -48,6 +48,7 @@ COMMANDS: dict[str, str] = {
     "activations": "See what activations make of a trained layer: maps, total variation, entropy.",
     "simulate": "Run a network on an accelerator: cycles by cause, bits moved, waveforms, memory images.",
     "faults": "Let bits flip or stick in accelerators, and count what it does to predictions.",
+    "learn": "Exercises that mark themselves: functions to write, planted bugs to find.",
 }
 """The subcommands by name, with their one-line help, in the order of the help page."""
 
