@@ -31,7 +31,8 @@ _TARGETS = {("numba", 1): 0.17, ("numba", 32): 0.17, ("jax", 1): 0.17, ("jax", 3
 
 def on_numba(layer: Layer, data: BinaryConv2d) -> tuple[Callable[[], object], Callable[[], np.ndarray]]:
     """The layer on Numba: what is timed, and its bits."""
-    from refdesign.frameworks.numba.layers import Decision, PackedConv
+    from refdesign.frameworks.numba.layers import PackedConv
+    from refdesign.frameworks.numba.thresholds import Decision
 
     convolve, decision = PackedConv(data, data.weights, (layer.shape.extent,) * 2), Decision(layer.thresholds)
 

@@ -4,27 +4,66 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from keras import ops
+from numpy.typing import NDArray
 
-from refdesign.conventions import LARQ, PAPER, RELEASED_KERAS
-from refdesign.frameworks.keras import BinaryConv2D, BinaryDense, DeSign, compile, read_batch_norm
-from refdesign.frameworks.keras.layers import ESTIMATORS
+from refdesign.conventions import LARQ, PAPER, RELEASED_KERAS, RELEASED_TORCH
+from refdesign.frameworks.keras import (
+    ESTIMATORS,
+    PROGRAMS,
+    BatchNormDeSign,
+    BinaryConv2D,
+    BinaryDense,
+    DeSign,
+    compile,
+    read_batch_norm,
+    straight_through_sign,
+)
 from refdesign.network import NetworkData
-from refdesign.ops.batch_norm import batch_norm
+from refdesign.ops.batch_norm import batch_norm, dithered_batch_norm, fused_multiply_add
 from refdesign.ops.padding import Windows
-from refdesign.ops.sign import dithered_sign
-from refdesign.parameters import ThresholdKernel
+from refdesign.ops.sign import dithered_sign, sign
+from refdesign.parameters import BatchNorm, ThresholdKernel
 from refdesign.verify import strategies
 from tests.properties.engines import assert_equals_reference
 
 RANDOM = np.random.default_rng(7)
 KERNEL = ThresholdKernel((RANDOM.integers(0, 9, (3, 2, 2)) / 4).astype(np.float32))
+BACKEND = keras.backend.backend()
+
+
+def numpy(tensor: Any) -> NDArray[Any]:
+    return np.asarray(ops.convert_to_numpy(tensor))
+
+
+def gradient(function: Callable[[Any], Any], at: NDArray[np.float32], arriving: NDArray[np.float32]) -> NDArray[Any]:
+    """The gradient of sum(arriving * function(z)), asked for in the backend's own way."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        z = tf.constant(at)
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            loss = ops.sum(function(z) * arriving)
+        return numpy(tape.gradient(loss, z))
+    if BACKEND == "jax":
+        import jax
+
+        return numpy(jax.grad(lambda z: ops.sum(function(z) * arriving))(at))
+    import torch
+
+    z = torch.tensor(at, requires_grad=True)
+    torch.autograd.backward(function(z), torch.tensor(arriving))
+    assert z.grad is not None
+    return z.grad.numpy()
 
 
 def engine_equals_the_reference(examples: int) -> None:
@@ -41,7 +80,7 @@ def the_released_layer() -> None:
     """Phases by centre crop on odd sizes, -1 at ties and up to 2**-24 above: against the released expression."""
     y = RANDOM.choice(np.array([0, 0.25, 1, 2.0**-24, 2.0**-23, -1], np.float32), (2, 16, 7, 4))
     y += RANDOM.choice(KERNEL.values.ravel(), y.shape)
-    found = np.asarray(ops.convert_to_numpy(DeSign(KERNEL, RELEASED_KERAS)(y)))
+    found = numpy(DeSign(KERNEL, RELEASED_KERAS)(y))
     m, n, g = KERNEL.shape
     tiled = np.tile(KERNEL.values, (-(-16 // m), -(-7 // n), 4 // g))
     top, left = (tiled.shape[0] - 16) // 2, (tiled.shape[1] - 7) // 2
@@ -50,6 +89,53 @@ def the_released_layer() -> None:
     np.testing.assert_array_equal(found, released)
     np.testing.assert_array_equal(found, dithered_sign(y, KERNEL, RELEASED_KERAS))
     assert (z == 0).any()
+
+
+def the_released_block() -> None:
+    """The authors' PyTorch block from the spec: gamma-scaled thresholds, exact ties give 0, in training and after."""
+    variance = np.array([4, 0.25, 1, 16, 9, 1], np.float32)
+    bn = BatchNorm([1, -0.5, 2, 0, -1, 0.25], [0.5, 0, -1, 3, 0, 0], [2, -4, 0, 1, 3, 0], variance, 0.0)
+    kernel = ThresholdKernel(np.array([[[0, 0.5], [1, 1.5]], [[-1, 2], [0.25, 0]]], np.float32))
+    a = RANDOM.integers(-12, 13, (3, 5, 7, 6)).astype(np.float32)
+    y = bn.gamma * ((a - bn.mean) / np.sqrt(bn.variance)) + bn.beta
+    expected = np.sign(y - bn.gamma * np.tile(kernel.values, (3, 4, 3))[:5, :7])
+    assert (expected == 0).sum() > 9
+    np.testing.assert_array_equal(sign(dithered_batch_norm(a.astype(np.int32), bn, kernel, RELEASED_TORCH),
+                                       RELEASED_TORCH), expected)  # fmt: skip
+    mean, gamma, beta = (ops.convert_to_tensor(array) for array in (bn.mean, bn.gamma, bn.beta))
+    released = gamma * ((ops.convert_to_tensor(a) - mean) / ops.sqrt(ops.convert_to_tensor(variance))) + beta
+    np.testing.assert_array_equal(numpy(DeSign(kernel, RELEASED_TORCH)(released, gamma=gamma)), expected)
+    # Keras's own batch norm is another program; where all of its steps are exact they agree.
+    layer = BatchNormDeSign(kernel, RELEASED_TORCH, "polynomial", epsilon=2.0**-50)
+    layer.build(a.shape)
+    exact = variance.copy()
+    exact[4] = 4
+    layer.set_weights([bn.gamma, bn.beta, bn.mean, exact])
+    z = bn.gamma * ((a - bn.mean) / np.sqrt(exact)) + bn.beta - bn.gamma * np.tile(kernel.values, (3, 4, 3))[:5, :7]
+    np.testing.assert_array_equal(numpy(layer(a)), np.sign(z))
+    again = keras.layers.deserialize(keras.layers.serialize(layer))
+    again.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(numpy(again(a)), np.sign(z))
+    assert layer.get_config() == again.get_config()
+
+
+def gradients_are_the_closed_form() -> None:
+    """Multiples of 1/64, where every value of every closed form is exact, and numbers that are as large as can be."""
+    z = np.append(np.arange(-131, 132) / 64, [-1e30, 1e30]).astype(np.float32)
+    arriving = np.arange(1, z.size + 1, dtype=np.float32)
+    closed = {
+        "clipped": (np.abs(z) <= 1).astype(np.float32),
+        "identity": np.ones_like(z),
+        "polynomial": np.maximum(0, 2 - 2 * np.abs(z)),
+    }
+    for estimator in ESTIMATORS:
+        for conventions in (PAPER, PAPER.replace(sign_at_zero=0), RELEASED_KERAS):
+            found = gradient(lambda z, e=estimator, c=conventions: straight_through_sign(z, e, c), z, arriving)  # type: ignore[misc]
+            np.testing.assert_array_equal(found, arriving * closed[estimator], err_msg=estimator)
+    kernel = ThresholdKernel(np.array([[2.0, -0.5]], np.float32))
+    y = np.array([1.75, 0.25, 2.5], np.float32).reshape(1, 1, 3, 1)
+    found = gradient(DeSign(kernel, PAPER, "polynomial"), y, np.ones_like(y))
+    assert found.ravel().tolist() == [1.5, 0.5, 1.0]  # around the shifted threshold
 
 
 def a_model_saved_is_the_same_loaded() -> None:
@@ -75,15 +161,21 @@ def a_model_saved_is_the_same_loaded() -> None:
 
 def convolutions_are_exact() -> None:
     for mode in ("zeros", "ones", "minus_ones", "symmetric", "reflect", "edge", "circular"):
-        layer = BinaryConv2D(4, (2, 3), strides=(2, 1), padding=(1, 2), padding_mode=mode, dilation=(2, 1))
-        x = RANDOM.choice([-1.0, 1.0], (2, 7, 9, 5)).astype(np.float32)
-        found = np.asarray(ops.convert_to_numpy(layer(x)))
-        bits = np.where(np.asarray(ops.convert_to_numpy(layer.latent)) >= 0, 1, -1)
+        groups = 2 if mode in ("edge", "ones") else 1
+        layer = BinaryConv2D(
+            4, (2, 3), strides=(2, 1), padding=(1, 2), padding_mode=mode, dilation=(2, 1), groups=groups
+        )
+        x = RANDOM.choice([-1.0, 1.0], (2, 7, 9, 6)).astype(np.float32)
+        found = numpy(layer(x))
+        bits = np.where(numpy(layer.latent) >= 0, 1, -1)
         windows = Windows.of((7, 9), (2, 3), stride=(2, 1), padding=(1, 2), padding_mode=mode, dilation=(2, 1))
         padded = windows.pad(x, {"ones": 1, "minus_ones": -1}.get(mode, 0))
-        expected = sum(
-            padded[:, windows.reach(0, i), windows.reach(1, j)] @ bits[i, j] for i, j in np.ndindex(2, 3)
-        )
+        depth, part = 6 // groups, 4 // groups
+        expected = np.concatenate([
+            sum(padded[:, windows.reach(0, i), windows.reach(1, j), g * depth : (g + 1) * depth]
+                @ bits[i, j, :, g * part : (g + 1) * part] for i, j in np.ndindex(2, 3))
+            for g in range(groups)
+        ], axis=-1)  # fmt: skip
         np.testing.assert_array_equal(found, expected, err_msg=mode)
 
 
@@ -93,37 +185,64 @@ def bits_are_exact_and_ties_follow() -> None:
         for at_zero in (1, -1, 0):
             layer = DeSign(None, PAPER.replace(sign_at_zero=at_zero), estimator)
             expected = np.where(z == 0, at_zero, np.sign(z))
-            np.testing.assert_array_equal(np.asarray(ops.convert_to_numpy(layer(z[None])))[0], expected)
+            np.testing.assert_array_equal(numpy(layer(z[None]))[0], expected)
 
 
-def tensorflow_is_the_program() -> None:
-    """k read out of TensorFlow, y of its eager and graph execution: the program `keras`, subnormals included."""
-    import tensorflow as tf
-
-    channels = 5003
+def random_batch_norm(channels: int, tiny: bool) -> keras.layers.BatchNormalization:
     layer = keras.layers.BatchNormalization(epsilon=1e-4)
     layer.build((None, channels))
     values = [RANDOM.normal(size=channels), RANDOM.normal(size=channels), 5 * RANDOM.normal(size=channels),
               20 * RANDOM.random(channels)]  # fmt: skip
-    values[0][:7] = [0, 1e-40, -1e-42, 1, -1, 1e-30, -1e-30]
+    if tiny:
+        values[0][:7] = [0, 1e-40, -1e-42, 1, -1, 1e-30, -1e-30]
     layer.set_weights([value.astype(np.float32) for value in values])
-    known = read_batch_norm(layer)
+    return layer
+
+
+def the_float_program_is_as_documented() -> None:
+    """y of the backend's batch norm on all accumulators of a layer, eager and in `predict` (docs/arithmetic.md)."""
+    channels = 5003
+    layer = random_batch_norm(channels, tiny=BACKEND != "jax")  # XLA takes subnormal numbers for zero
     a = np.repeat(np.arange(-64, 65, dtype=np.int32)[:, None], channels, axis=1)
-    expected = batch_norm(a, known, "keras")
-    for run in (layer, tf.function(lambda x: layer(x, training=False))):
-        np.testing.assert_array_equal(np.asarray(run(a.astype(np.float32))), expected)
-    correct = (1 / np.sqrt(known.variance.astype(np.float64) + np.float32(1e-4))).astype(np.float32)
-    assert known.k is not None
-    assert np.mean(known.k != known.gamma * correct) > 0.05  # TensorFlow's root is its own
+    x = a.astype(np.float32)
+    eager = numpy(layer(x))
+    model = keras.Sequential([keras.Input((channels,)), layer])
+    compiled = np.asarray(model.predict(x, verbose=0))
+    gamma, beta, mean, variance = (numpy(ops.convert_to_tensor(v)) for v in layer.weights)
+    shifted = variance + np.float32(1e-4)
+    root = numpy(ops.rsqrt(ops.convert_to_tensor(shifted)))
+    correct = (1 / np.sqrt(shifted.astype(np.float64))).astype(np.float32)
+    assert np.mean(root != correct) > 0.05  # every backend's reciprocal square root is its own
+    if BACKEND == "torch":
+        assert BACKEND not in PROGRAMS
+        expected = (x - mean) * (gamma * root) + beta
+        np.testing.assert_array_equal(eager, expected)
+        np.testing.assert_array_equal(compiled, expected)
+        return
+    known = read_batch_norm(layer)
+    np.testing.assert_array_equal(known.k, gamma * root)
+    np.testing.assert_array_equal(eager, batch_norm(a, known, "keras"))
+    np.testing.assert_array_equal(compiled, batch_norm(a, known, PROGRAMS[BACKEND]))
+    if BACKEND == "jax":
+        assert known.k is not None
+        fused = fused_multiply_add(x, known.k, fused_multiply_add(-mean, known.k, beta))
+        np.testing.assert_array_equal(compiled, fused)
+        assert np.mean(eager != compiled) > 0.1
+        return
+    import tensorflow as tf
+
+    np.testing.assert_array_equal(np.asarray(tf.function(lambda x: layer(x, training=False))(x)), eager)
+    assert np.mean(np.asarray(tf.function(lambda x: layer(x, training=False), jit_compile=True)(x)) != eager) > 0.1
     assert LARQ.arithmetic == RELEASED_KERAS.arithmetic == "keras"
 
 
 if __name__ == "__main__":
     engine_equals_the_reference(int(sys.argv[1]))
     the_released_layer()
+    the_released_block()
+    gradients_are_the_closed_form()
     convolutions_are_exact()
     bits_are_exact_and_ties_follow()
     a_model_saved_is_the_same_loaded()
-    if keras.backend.backend() == "tensorflow":
-        tensorflow_is_the_program()
-    print("all held on", keras.backend.backend())
+    the_float_program_is_as_documented()
+    print("all held on", BACKEND)

@@ -17,7 +17,8 @@ from refdesign.bits import PackedBits, pack_bool, unpack
 from refdesign.conventions import Conventions
 from refdesign.fold import fold
 from refdesign.frameworks.numba import kernels
-from refdesign.frameworks.numba.layers import Decision, PackedConv, PackedDense
+from refdesign.frameworks.numba.layers import PackedConv, PackedDense
+from refdesign.frameworks.numba.thresholds import Decision
 from refdesign.network import BinaryConv2d, MaxPool
 from refdesign.ops.conv import binary_conv2d
 from refdesign.ops.dense import binary_dense

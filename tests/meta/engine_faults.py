@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import CodeType, ModuleType
 
-TORCH, NUMBA = "refdesign.frameworks.torch", "refdesign.frameworks.numba"
+TORCH, NUMBA, JAX = (f"refdesign.frameworks.{name}" for name in ("torch", "numba", "jax"))
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,12 @@ def _torch(name: str, right: str, wrong: str, file: str = "folded") -> Fault:
     return Fault(name, TORCH, file, right, wrong)
 
 
-def _numba(name: str, right: str, wrong: str) -> Fault:
-    return Fault(name, NUMBA, "layers", right, wrong)
+def _numba(name: str, right: str, wrong: str, file: str = "layers") -> Fault:
+    return Fault(name, NUMBA, file, right, wrong)
+
+
+def _jax(name: str, right: str, wrong: str, file: str) -> Fault:
+    return Fault(name, JAX, file, right, wrong)
 
 
 def _other_conventions(change: str) -> tuple[str, str]:
@@ -101,18 +105,34 @@ FOLDED_FAULTS = (
     _torch("bases exchanged", "for basis in bases]", "for basis in bases[::-1]]"),
     _torch("ties of the real stream lost", "return _to(signs, self.device)",
            "return _to(np.where(signs == 0, 1, signs).astype(np.int8), self.device)", "engine"),
-    _numba("threshold off by one", "thresholds.threshold + 1, never", "thresholds.threshold, never"),
-    _numba("direction lost for negative gamma", "pack_bool(downwards | (", "pack_bool((downwards & False) | ("),
-    _numba("constant channels turned round", "thresholds.constant <= 0", "thresholds.constant > 0"),
-    _numba("tail bits set", "self.tail = tail_mask(channels)", "self.tail = tail_mask(64 * words_for(channels))"),
-    _numba("ties lost", "self.ties = bool(thresholds.ternary.any())", "self.ties = False"),
+    _numba("threshold off by one", "thresholds.threshold + 1, never", "thresholds.threshold, never", "thresholds"),
+    _numba("direction lost for negative gamma", "pack_bool(downwards | (", "pack_bool((downwards & False) | (",
+           "thresholds"),
+    _numba("constant channels turned round", "thresholds.constant <= 0", "thresholds.constant > 0", "thresholds"),
+    _numba("tail bits set", "self.tail = tail_mask(channels)", "self.tail = tail_mask(64 * words_for(channels))",
+           "thresholds"),
+    _numba("ties lost", "self.ties = bool(thresholds.ternary.any())", "self.ties = False", "thresholds"),
     _numba("column phase of the rows", "phases(width, self.period[1], self.origin)",
-           "(phases(width, self.period[1], self.origin) + 1) % self.period[1]"),
+           "(phases(width, self.period[1], self.origin) + 1) % self.period[1]", "thresholds"),
     _numba("parity of zero padding", "whole + outside_sums(self.windows, taps) if fill == 0 else whole", "whole"),
     _numba("ones for minus ones outside", "fill == 1)", "fill != 0)"),
+    _numba("zeros outside the map count", "self._padded(x.nonzero, x.length, fill != 0)",
+           "self._padded(x.nonzero, x.length, True)"),
+    _numba("ones outside the map do not count", "self._padded(x.nonzero, x.length, fill != 0)",
+           "self._padded(x.nonzero, x.length, False)"),
     _numba("pixels outside the map", "base + (fill - layer.offset)", "base + (fill)"),
     _numba("dense base", "np.full((1, 1, self.outputs), self.inputs, np.int32)",
            "np.full((1, 1, self.outputs), self.inputs // 64 * 64 + 64, np.int32)"),
+    _jax("threshold off by one", "thresholds.threshold + 1, never", "thresholds.threshold, never", "engine"),
+    _jax("direction lost for negative gamma", "flip = downwards | (", "flip = (downwards & False) | (", "engine"),
+    _jax("row and column phases exchanged", "np.ix_(phases(height, m, origin), phases(width, n, origin))",
+         "np.ix_(phases(height, n, origin) % m, phases(width, m, origin) % n)", "engine"),
+    _jax("ties lost", "bool(found.ternary.any())", "False", "engine"),
+    _jax("parity of zero padding", 'if mode == "zeros":', 'if mode == "none":', "engine"),
+    _jax("zeros outside the map count", "FILLS.get(mode, 0) != 0 else", 'mode != "none" else', "functions"),
+    _jax("tie at its last accumulator lost", "(values > high)", "(values >= high)", "packed"),
+    _jax("words of the last step lost", "steps = -(-count // _TOGETHER)", "steps = max(1, count // _TOGETHER)",
+         "packed"),
 )  # fmt: skip
 """Faults in the folded engines."""
 
@@ -145,7 +165,7 @@ MODULE_FAULTS = (
 )  # fmt: skip
 """Faults in the float modules."""
 
-KEPT = {f"{NUMBA}.kernels", f"{NUMBA}.vectors", f"{NUMBA}.compiled"}
+KEPT = {f"{NUMBA}.{name}" for name in ("kernels", "vectors", "compiled")}
 """Modules whose compiled loops are used again."""
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from refdesign.api import pretrained
+from refdesign.api import load, pretrained
 from refdesign.conventions import ARITHMETICS, PRESETS
-from refdesign.errors import MissingExtra
+from refdesign.errors import MissingExtra, RefdesignError
+from refdesign.formats import native
 from refdesign.frameworks import PACKAGES, compile
 from refdesign.network import BinaryDense, NetworkData
 from refdesign.verify import strategies
@@ -31,19 +34,25 @@ def engine(request: pytest.FixtureRequest) -> str:
     return name
 
 
-COMPILES_EVERY_SHAPE = ("jax",)
-"""Engines whose every random network takes a second to compile: few of them, but under the exhaustive profile."""
+def compiles_every_shape(engine: str) -> bool:
+    """Whether every random network takes half a second to compile: few of them, but under the exhaustive profile."""
+    return engine == "jax" or (engine == "keras" and sys.modules["keras"].backend.backend() == "jax")
 
 
 def count(engine: str) -> int:
     """How many random networks of each kind, of 12; together more than 2,000 in the exhaustive profile."""
-    if engine not in COMPILES_EVERY_SHAPE or settings.get_current_profile_name() == "exhaustive":
+    if not compiles_every_shape(engine) or settings.get_current_profile_name() == "exhaustive":
         return examples(0.7)
     return min(examples(0.25), 30)
 
 
+_NETWORKS = itertools.count(1)
+
+
 def assert_agrees(engine: str, network: NetworkData, data: st.DataObject, counterexamples: Path) -> None:
     """The engine's outputs, all of them or some, are the reference's; otherwise the case is kept."""
+    if compiles_every_shape(engine) and next(_NETWORKS) % 16 == 0:
+        sys.modules["jax"].clear_caches()  # no later network has these shapes again: gigabytes after a few hundred
     images = data.draw(strategies.images((data.draw(st.sampled_from((1, 2, 3, 5))), *network.input_shape)))
     names = st.lists(st.sampled_from(network.output_names), min_size=1, max_size=3, unique=True)
     outputs: Any = data.draw(st.just("all") | names, label="outputs")
@@ -86,6 +95,45 @@ def test_shipped_networks(engine: str, name: str) -> None:
     images = np.random.default_rng(4).integers(0, 256, (37, *network.input_shape), dtype=np.uint8)
     for outputs in ("all", "logits"):
         engines.assert_equals_reference(compile(network, engine), network, images, outputs)
+
+
+def test_any_layout_of_the_images_gives_the_same(engine: str) -> None:
+    """Reversed, transposed, from inside a larger array, read-only; one at a time or all at once."""
+    network = pretrained("digits-2d")
+    made = compile(network, engine)
+    images = np.random.default_rng(6).integers(0, 256, (5, *network.input_shape), dtype=np.uint8)
+    expected = {name: array.copy() for name, array in made(images, outputs="all").items()}
+    frozen = images.copy()
+    frozen.setflags(write=False)
+    inside = np.zeros((5, 9, 10, 3), np.uint8)
+    inside[:, :8, 1:9, 2:] = images
+    for same in (
+        images[::-1].copy()[::-1], np.asfortranarray(images), frozen, inside[:, :8, 1:9, 2:],
+        np.broadcast_to(images[:1], images.shape),
+    ):  # fmt: skip
+        engines.assert_equals_reference(made, network, same, "all")
+    alone = [made(images[number : number + 1], outputs="all") for number in range(5)]
+    for name, array in expected.items():
+        np.testing.assert_array_equal(np.concatenate([one[name] for one in alone]), array, strict=True)
+    wrongs: tuple[Any, ...] = (images.astype(np.float32), images[..., 0], images[:, 1:])
+    for wrong in wrongs:
+        with pytest.raises(RefdesignError, match="images: found"):
+            made(wrong)
+
+
+def test_saved_and_loaded_equals_live(engine: str, tmp_path: Path) -> None:
+    found = strategies.networks(conventions=st.just(PRESETS["RELEASED_KERAS"]), residual=False)
+
+    @seed(9)
+    @settings(max_examples=3, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
+    @given(found, st.data())
+    def agree(network: NetworkData, data: st.DataObject) -> None:
+        images = data.draw(strategies.images((2, *network.input_shape)))
+        native.write(network, tmp_path / "network.safetensors")
+        loaded = load(tmp_path / "network.safetensors")
+        engines.assert_equals_reference(compile(loaded, engine), network, images, "all")
+
+    agree()
 
 
 def test_no_images_give_empty_outputs(engine: str) -> None:

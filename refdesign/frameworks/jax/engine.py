@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,8 +33,8 @@ from refdesign.run import prepared_sums, thresholds_of
 class Sums:
     """A layer's geometry and arrays, ready for `accumulate` and `whole_layer`."""
 
-    def __init__(self, geometry: Geometry, arrays: Weights) -> None:
-        self.geometry, self.arrays = geometry, Weights(*(jnp.asarray(array) for array in arrays))
+    def __init__(self, geometry: Geometry, weights: NDArray[Any], base: NDArray[np.int32]) -> None:
+        self.geometry, self.arrays = geometry, Weights(jax.device_put(weights), jax.device_put(base))
 
     def __call__(self, x: Any) -> NDArray[np.int32]:
         """The accumulators, on the host."""
@@ -44,9 +43,9 @@ class Sums:
 
 def _dense_sums(weights: PackedBits, channels: int) -> Sums:
     outputs, inputs = weights.shape
-    columns = packed.weight_columns(jnp.asarray(packed.from_uint64(weights.words, inputs))[:, jnp.newaxis], 1, inputs)
+    columns = packed.weight_columns(packed.from_uint64(weights.words, inputs)[:, np.newaxis], 1, inputs)
     base: Any = np.full((1, 1, outputs), inputs, np.int32)
-    return Sums(Geometry(None, channels, inputs, 1), Weights(columns, base[0]))
+    return Sums(Geometry(None, channels, inputs, 1), columns, base[0])
 
 
 def _windows(layer: Convolution, extent: tuple[int, int]) -> Windows:
@@ -66,7 +65,7 @@ def _integer_sums(layer: PixelConv2d, weights: NDArray[np.int32], extent: tuple[
         _windows(layer, extent), depth * layer.groups, depth, layer.groups, layer.multiplier, layer.offset, "integers"
     )
     base: Any = np.zeros((1, 1, outputs), np.int32)
-    return Sums(geometry, Weights(jnp.asarray(weights.transpose(1, 2, 3, 0)), base))
+    return Sums(geometry, weights.transpose(1, 2, 3, 0), base)
 
 
 def _packed_sums(layer: Convolution, weights: PackedBits, extent: tuple[int, int]) -> Sums:
@@ -87,9 +86,9 @@ def _packed_sums(layer: Convolution, weights: PackedBits, extent: tuple[int, int
         if mode == "zeros":  # outside the map the words are 0, as if every element were -1
             base = base + outside_sums(windows, taps)
         geometry = Geometry(windows, channels, depth, layer.groups)
-    words = jnp.asarray(packed.from_uint64(weights.words, depth)).reshape(outputs, rows * columns, -1)
+    words = packed.from_uint64(weights.words, depth).reshape(outputs, rows * columns, -1)
     in_int32: Any = base.astype(np.int32)  # the sums fit; what they are made of may wrap round
-    return Sums(geometry, Weights(packed.weight_columns(words, layer.groups, depth), in_int32))
+    return Sums(geometry, packed.weight_columns(words, layer.groups, depth), in_int32)
 
 
 def _tables(thresholds: Thresholds, shape: tuple[int, ...]) -> Tables:
@@ -103,7 +102,7 @@ def _tables(thresholds: Thresholds, shape: tuple[int, ...]) -> Tables:
     limit = np.where(upwards, thresholds.threshold, np.where(downwards, thresholds.threshold + 1, never))
     flip = downwards | ((thresholds.direction == 0) & (thresholds.constant <= 0))
     arrays = (limit.astype(np.int32), flip, thresholds.zero_low, thresholds.zero_high)
-    return Tables(*(jnp.asarray(array[at]) for array in arrays))
+    return Tables(*(jax.device_put(array[at]) for array in arrays))
 
 
 class JaxPath:
@@ -133,7 +132,7 @@ class JaxPath:
         return [convolve(_device(x)) for convolve in self.sums[layer.name]]
 
     def decide(self, layer: Stage, accumulators: NDArray[np.int32]) -> HeldBits:
-        found = decide(jnp.asarray(accumulators), self.tables[layer.name], self.ties[layer.name])
+        found = decide(jax.device_put(accumulators), self.tables[layer.name], self.ties[layer.name])
         return HeldBits(found, self.channels[layer.name])
 
     def whole(self, layer: Stage, x: Any) -> HeldBits:
@@ -144,7 +143,8 @@ class JaxPath:
 
     def hold(self, signs: NDArray[np.int8]) -> HeldBits:
         def words(bits: NDArray[np.bool_]) -> jax.Array:
-            return jnp.asarray(packed.from_uint64(pack_bool(bits).words, signs.shape[-1]))
+            placed: jax.Array = jax.device_put(packed.from_uint64(pack_bool(bits).words, signs.shape[-1]))
+            return placed
 
         return HeldBits(Bits(words(signs > 0), None if np.all(signs) else words(signs != 0)), signs.shape[-1])
 
@@ -163,7 +163,7 @@ class HeldBits(NamedTuple):
 
 
 def _device(x: Any) -> Any:
-    return x.bits if isinstance(x, HeldBits) else jnp.asarray(x)
+    return x.bits if isinstance(x, HeldBits) else jax.device_put(x)
 
 
 def _sums(network: NetworkData, layer: Stage) -> list[Sums]:
@@ -205,7 +205,7 @@ def layer_function(
     >>> from refdesign.parameters import BatchNorm
     >>> layer = BinaryConv2d(name="c", weights=PackedBits(np.full((1, 1, 1, 1), 7, np.uint64), 3))
     >>> thresholds = fold(BatchNorm([1.0], [0.0], [0.5], [1.0], 0.0), None, fan_in=3, conventions=PAPER)
-    >>> layer_function(layer, thresholds, (1, 2))(jnp.array([[[[7], [1]]]], dtype=jnp.uint32)).ravel()
+    >>> layer_function(layer, thresholds, (1, 2))(jax.numpy.array([[[[7], [1]]]], dtype="uint32")).ravel()
     Array([1, 0], dtype=uint32)
     """
     if thresholds.ternary.any():

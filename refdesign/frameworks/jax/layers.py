@@ -242,7 +242,7 @@ def normalise_and_dither(
     scaled = -subtract_threshold(np.zeros_like(cells), cells, batch_norm.gamma, conventions)
     k, c = scale_and_shift(batch_norm, conventions.arithmetic)
     alpha = batch_norm.alpha
-    _refuse_subnormals(batch_norm, k, c, scaled, domain, program)
+    refuse_subnormals(batch_norm, conventions.arithmetic, scaled, domain)
 
     def follow(accumulators: jax.Array) -> jax.Array:
         v = accumulators.astype(jnp.float32)
@@ -253,26 +253,38 @@ def normalise_and_dither(
     return follow
 
 
-def _refuse_subnormals(
-    batch_norm: BatchNorm,
-    k: NDArray[np.float32],
-    c: NDArray[np.float32],
-    scaled: NDArray[np.float32],
-    domain: tuple[int, int],
-    program: str,
+def refuse_subnormals(
+    batch_norm: BatchNorm, arithmetic: str, scaled: NDArray[np.float32], domain: tuple[int, int]
 ) -> None:
-    """Refuse a layer in which any number on the way from an attainable accumulator to z is subnormal."""
+    """Refuse a layer in which any number on the way from an attainable accumulator to z is subnormal.
+
+    Args:
+        batch_norm: C channels.
+        arithmetic: `"torch"` or `"onnxruntime"`, one of those in `PROGRAMS`.
+        scaled: s*T over the map, (H, W, C).
+        domain: the lowest and highest accumulator.
+
+    Raises:
+        RefdesignError: a parameter, step or result is subnormal, naming it.
+
+    >>> bn = BatchNorm([1e-40], [0.0], [0.0], [1.0], 0.0)
+    >>> refuse_subnormals(bn, "torch", np.zeros((1, 1, 1), np.float32), (-9, 9))  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    refdesign.errors.RefdesignError: batch norm: found a subnormal gamma, expected none: XLA takes subnormal numbers...
+    """
     values = np.arange(domain[0], domain[1] + 1, dtype=np.int32)[:, np.newaxis]
     every = np.ascontiguousarray(np.broadcast_to(values, (len(values), batch_norm.channels)))
-    y = reference_batch_norm(every, batch_norm, PROGRAMS[program])
-    steps = {"k": k, "c": c, "s*T": scaled}
+    y = reference_batch_norm(every, batch_norm, arithmetic)
+    k, c = scale_and_shift(batch_norm, arithmetic)
+    steps = {field: getattr(batch_norm, field) for field in ("gamma", "beta", "mean", "variance")}
+    steps |= {"k": k, "c": c, "s*T": scaled}
     with np.errstate(under="ignore"):
         v = every.astype(np.float32)
         if batch_norm.alpha is not None:
             steps["alpha"] = batch_norm.alpha
             v = v * batch_norm.alpha
             steps["alpha*a"] = v
-        if program == "jax-cpu":
+        if arithmetic == "onnxruntime":
             steps["v*k"] = v * k
         steps["y"] = y
         thresholds = np.unique(scaled.reshape(-1, batch_norm.channels), axis=0)
@@ -282,6 +294,6 @@ def _refuse_subnormals(
         small = np.abs(array)
         if ((small > 0) & (small < _SMALLEST_NORMAL)).any():
             raise RefdesignError(
-                f"batch norm: found a subnormal {name.rstrip('0123456789')}, expected none: JAX's program {program!r} "
-                "takes subnormal numbers for zero"
+                f"batch norm: found a subnormal {name.rstrip('0123456789')}, expected none: XLA takes subnormal "
+                "numbers for zero"
             )

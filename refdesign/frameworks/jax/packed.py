@@ -118,10 +118,22 @@ def window_columns(words: jax.Array, windows: Windows, depth: int, fill: NDArray
     return merge_taps(jnp.stack(taps, axis=-2), depth)
 
 
-def weight_columns(words: jax.Array, groups: int, depth: int) -> jax.Array:
-    """Weights in the order of `window_columns`: uint32 (O, taps, words) to (K, groups, O/groups)."""
-    merged = merge_taps(words, depth)
-    return jnp.moveaxis(merged.reshape(groups, -1, merged.shape[-1]), -1, 0)
+def weight_columns(words: NDArray[np.uint32], groups: int, depth: int) -> NDArray[np.uint32]:
+    """Weights in the order of `window_columns`: uint32 (O, taps, words) to (K, groups, O/groups).
+
+    They are laid out once, on the host, where nothing has to be compiled for it.
+
+    >>> weight_columns(np.array([[[5], [3]]], np.uint32), 1, 3)
+    array([[[29]]], dtype=uint32)
+    """
+    outputs, count, _ = words.shape
+    together = WORD // depth
+    merged = words.reshape(outputs, -1)
+    if together > 1:
+        padded = np.pad(merged, ((0, 0), (0, -count % together))).reshape(outputs, -1, together)
+        shifts = np.arange(together, dtype=np.uint32) * np.uint32(depth)
+        merged = np.bitwise_or.reduce(padded << shifts, axis=-1)
+    return np.ascontiguousarray(np.moveaxis(merged.reshape(groups, outputs // groups, -1), -1, 0))
 
 
 def differences(columns: jax.Array, weights: jax.Array, mask: jax.Array | None = None) -> jax.Array:

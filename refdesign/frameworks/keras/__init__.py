@@ -11,8 +11,15 @@ try:
 except ImportError as error:
     raise missing_extra("keras", getattr(error, "name", None) or "keras") from error
 
+from refdesign.frameworks.keras.design import ESTIMATORS, BatchNormDeSign, DeSign, straight_through_sign
 from refdesign.frameworks.keras.engine import compile
-from refdesign.frameworks.keras.layers import BinaryConv2D, BinaryDense, DeSign
-from refdesign.frameworks.keras.parameters import read_batch_norm
+from refdesign.frameworks.keras.export import to_network
+from refdesign.frameworks.keras.layers import BinaryConv2D, BinaryDense, PixelInput
+from refdesign.frameworks.keras.parameters import PROGRAMS, read_batch_norm
+from refdesign.frameworks.keras.restore import from_network
+from refdesign.frameworks.keras.trace import layer_outputs
 
-__all__ = ["BinaryConv2D", "BinaryDense", "DeSign", "compile", "read_batch_norm"]
+__all__ = [
+    "ESTIMATORS", "PROGRAMS", "BatchNormDeSign", "BinaryConv2D", "BinaryDense", "DeSign", "PixelInput", "compile",
+    "from_network", "layer_outputs", "read_batch_norm", "straight_through_sign", "to_network",
+]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 from numpy.typing import NDArray
@@ -25,8 +26,8 @@ Sums = Callable[[Tensor], Tensor]
 def compile(network: NetworkData) -> Engine:
     """The network as a callable from images to outputs, computed on `keras.ops`, folded to integer thresholds.
 
-    The backend computes accumulators and bits in int32; the real stream of residual networks and the last batch norm
-    are the reference's own, in their named order.
+    The backend computes accumulators and bits in int32, on JAX compiled by XLA, elsewhere operation by operation; the
+    real stream of residual networks and the last batch norm are the reference's own, in their named order.
 
     Args:
         network: any that the packed path runs, under any conventions.
@@ -47,9 +48,9 @@ class _Path:
     def __init__(self, network: NetworkData) -> None:
         self.sums: dict[str, list[Sums]] = {}
         for layer in network.layers:
-            self.sums[layer.name] = _prepared(layer, network.shapes[layer.name].input)
+            self.sums[layer.name] = [_at_once(sums) for sums in _prepared(layer, network.shapes[layer.name].input)]
         self.decisions = {
-            name: _decision(thresholds, network.shapes[name].output)
+            name: _at_once(_decision(thresholds, network.shapes[name].output))
             for name, thresholds in thresholds_of(network).items()
         }
 
@@ -67,6 +68,16 @@ class _Path:
 
     def signs(self, bits: Tensor) -> NDArray[np.int8]:
         return _numpy(bits, np.int8)
+
+
+def _at_once(function: Sums) -> Sums:
+    """On JAX one compiled program, where operation by operation each would be compiled by itself."""
+    if keras.backend.backend() != "jax":
+        return function
+    import jax
+
+    compiled: Sums = jax.jit(function)
+    return compiled
 
 
 def _numpy(tensor: Tensor, dtype: Any) -> NDArray[Any]:

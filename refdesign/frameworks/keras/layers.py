@@ -1,4 +1,4 @@
-"""Binary layers on `keras.ops`, serialisable with their model; maps are NHWC."""
+"""Binary products on `keras.ops`, serialisable with their model; maps are NHWC."""
 
 from __future__ import annotations
 
@@ -8,137 +8,92 @@ import keras
 import numpy as np
 from keras import ops
 
-from refdesign.conventions import PAPER, Conventions
+from refdesign.conventions import PAPER
 from refdesign.errors import RefdesignError
-from refdesign.ops.dither import threshold_map
+from refdesign.frameworks.keras.design import check_estimator, straight_through_sign
+from refdesign.network import PADDING_MODES, Pair
 from refdesign.ops.padding import FILLS, source_index
-from refdesign.ops.sign import KERAS_ROUND_BOUNDARY
-from refdesign.parameters import ThresholdKernel
 
 Tensor = Any
-ESTIMATORS = {
-    "clipped": lambda z: ops.clip(z, -1.0, 1.0),
-    "identity": lambda z: z,
-    "polynomial": lambda z: ops.clip(z, -1.0, 1.0) * (2 - ops.abs(ops.clip(z, -1.0, 1.0))),
-}
-"""What is differentiated in place of the sign: its derivatives are those of `refdesign.frameworks.torch`."""
-
-
-def straight_through_sign(z: Tensor, estimator: str, conventions: Conventions) -> Tensor:
-    """The sign of z forward, an estimator's gradient backward; the dtype and shape of z.
-
-    Args:
-        z: floating point.
-        estimator: one of `ESTIMATORS`.
-        conventions: `sign_at_zero` and `sign_rule` decide ties (docs/method.md, section 3).
-
-    Raises:
-        RefdesignError: an unknown estimator.
-    """
-    if estimator not in ESTIMATORS:
-        raise RefdesignError(f"estimator: found {estimator!r}, expected one of {', '.join(sorted(ESTIMATORS))}")
-    if conventions.sign_rule == "keras_round":
-        signs = _two_valued(z > KERAS_ROUND_BOUNDARY, z)
-    elif conventions.sign_at_zero == 0:
-        signs = ops.sign(z)
-    else:
-        signs = _two_valued(z >= 0 if conventions.sign_at_zero == 1 else z > 0, z)
-    smooth = ESTIMATORS[estimator](z)
-    # The difference is exactly 0, so that the bits stay exact; only its gradient is not.
-    return ops.stop_gradient(signs) + (smooth - ops.stop_gradient(smooth))
-
-
-def _two_valued(fires: Tensor, like: Tensor) -> Tensor:
-    return ops.cast(fires, like.dtype) * 2 - 1
 
 
 @keras.saving.register_keras_serializable(package="refdesign")
-class DeSign(keras.layers.Layer):  # type: ignore[misc]
-    """b = sign(y - T) over NHWC maps or (N, C), with a straight-through gradient (docs/method.md, section 1).
-
-    Under `RELEASED_KERAS` it is the authors' layer: whole periods are tiled and the centre is cropped, ties give -1.
+class PixelInput(keras.layers.Layer):  # type: ignore[misc]
+    """What the first layer reads of pixels p: multiplier*p + offset, exact in float32.
 
     Args:
-        kernel: the threshold kernel; None is the plain sign.
-        conventions: all choices of sign and dither; `threshold_scale="gamma"` is refused: no batch norm is at hand.
-        estimator: one of `ESTIMATORS`.
+        multiplier, offset: 2 and -255, as in the released Keras code, or any other integers.
 
-    Raises:
-        RefdesignError: thresholds scaled by gamma, or an unknown estimator.
+    >>> ops.convert_to_numpy(PixelInput()(np.array([[0, 128, 255]], np.uint8))).tolist()
+    [[-255.0, 1.0, 255.0]]
     """
 
-    def __init__(
-        self,
-        kernel: ThresholdKernel | None = None,
-        conventions: Conventions = PAPER,
-        estimator: str = "clipped",
-        **settings: Any,
-    ) -> None:
+    def __init__(self, multiplier: int = 2, offset: int = -255, **settings: Any) -> None:
         super().__init__(**settings)
-        if kernel is not None and conventions.threshold_scale == "gamma":
-            raise RefdesignError("DeSign, threshold_scale: found 'gamma', which this layer has not, expected 'unit'")
-        if estimator not in ESTIMATORS:
-            raise RefdesignError(f"estimator: found {estimator!r}, expected one of {', '.join(sorted(ESTIMATORS))}")
-        self.kernel, self.conventions, self.estimator = kernel, conventions, estimator
+        self.multiplier, self.offset = int(multiplier), int(offset)
 
-    def call(self, y: Tensor) -> Tensor:
-        """The bits of y, in its dtype."""
-        if self.kernel is None:
-            return straight_through_sign(y, self.estimator, self.conventions)
-        if len(y.shape) not in (2, 4):
-            raise RefdesignError(f"DeSign: found shape {tuple(y.shape)}, expected (N, H, W, C) or (N, C)")
-        height, width = (int(y.shape[1]), int(y.shape[2])) if len(y.shape) == 4 else (1, 1)
-        cells = threshold_map(self.kernel, height, width, int(y.shape[-1]), self.conventions)
-        z = y - ops.convert_to_tensor(cells if len(y.shape) == 4 else cells[0, 0], dtype=y.dtype)
-        return straight_through_sign(z, self.estimator, self.conventions)
+    def call(self, pixels: Tensor) -> Tensor:
+        """float32, in the shape of the pixels."""
+        return ops.cast(pixels, "float32") * self.multiplier + self.offset
 
     def get_config(self) -> dict[str, Any]:
         """Plain data, for saving."""
-        kernel = None if self.kernel is None else self.kernel.values.tolist()
-        own = {"kernel": kernel, "conventions": self.conventions.to_dict(), "estimator": self.estimator}
-        return {**super().get_config(), **own}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> DeSign:
-        """The inverse of `get_config`."""
-        kernel = config.pop("kernel")
-        conventions = Conventions.from_dict(config.pop("conventions"))
-        values = None if kernel is None else ThresholdKernel(np.array(kernel, np.float32))
-        return cls(values, conventions, **config)
+        return {**super().get_config(), "multiplier": self.multiplier, "offset": self.offset}
 
 
 @keras.saving.register_keras_serializable(package="refdesign")
 class BinaryConv2D(keras.layers.Layer):  # type: ignore[misc]
-    """A convolution with weights of ±1 over NHWC maps, on latent weights (rows, columns, I, O).
+    """A convolution with weights of ±1 over NHWC maps, on latent weights (rows, columns, I/groups, O).
 
     Args:
         filters: O.
         kernel_size, strides, dilation: rows and columns.
         padding: rows and columns on each side.
         padding_mode: one of `refdesign.network.PADDING_MODES`; the released code has `"symmetric"`.
-        estimator: the gradient of the weights' sign.
+        groups: how many groups, a divisor of I and O.
+        estimator: the gradient of the weights' sign, one of `design.ESTIMATORS`.
+
+    Raises:
+        RefdesignError: an unknown estimator or padding mode, or groups that do not divide the channels.
+
+    >>> layer = BinaryConv2D(2, (3, 3), padding=(1, 1))
+    >>> layer.build((None, 2, 3, 5))
+    >>> layer.set_weights([np.ones((3, 3, 5, 2), np.float32)])
+    >>> ops.convert_to_numpy(layer(np.ones((1, 2, 3, 5), np.float32)))[0, :, :, 0].tolist()
+    [[20.0, 30.0, 20.0], [20.0, 30.0, 20.0]]
     """
 
     def __init__(
         self,
         filters: int,
-        kernel_size: tuple[int, int],
-        strides: tuple[int, int] = (1, 1),
-        padding: tuple[int, int] = (0, 0),
+        kernel_size: Pair,
+        strides: Pair = (1, 1),
+        padding: Pair = (0, 0),
         padding_mode: str = "zeros",
-        dilation: tuple[int, int] = (1, 1),
+        dilation: Pair = (1, 1),
+        groups: int = 1,
         estimator: str = "clipped",
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
+        check_estimator(estimator)
+        if padding_mode not in PADDING_MODES:
+            raise RefdesignError(f"padding_mode: found {padding_mode!r}, expected one of {', '.join(PADDING_MODES)}")
+        if groups < 1 or filters % groups:
+            raise RefdesignError(f"groups: found {groups}, expected a divisor of {filters} filters")
         self.filters, self.kernel_size, self.strides = filters, tuple(kernel_size), tuple(strides)
         self.padding, self.padding_mode, self.dilation = tuple(padding), padding_mode, tuple(dilation)
-        self.estimator = estimator
+        self.groups, self.estimator = groups, estimator
 
     def build(self, shape: tuple[int | None, ...]) -> None:
         """Draw the latent weights."""
+        channels = int(shape[-1] or 0)
+        if channels % self.groups:
+            raise RefdesignError(f"groups: found {self.groups}, expected a divisor of {channels} channels")
         self.latent = self.add_weight(
-            shape=(*self.kernel_size, shape[-1], self.filters), initializer="glorot_uniform", name="latent"
+            shape=(*self.kernel_size, channels // self.groups, self.filters),
+            initializer="glorot_uniform",
+            name="latent",
         )
 
     def call(self, x: Tensor) -> Tensor:
@@ -158,8 +113,20 @@ class BinaryConv2D(keras.layers.Layer):  # type: ignore[misc]
             bottom = top + (height - 1) * self.strides[0] + 1
             right = left + (width - 1) * self.strides[1] + 1
             seen = x[:, top : bottom : self.strides[0], left : right : self.strides[1]]
-            total = total + ops.matmul(seen, weights[i, j])
+            total = total + self._products(seen, weights[i, j])
         return total
+
+    def _products(self, seen: Tensor, weights: Tensor) -> Tensor:
+        """(N, H', W', I) with (I/groups, O), each group with its own channels."""
+        depth, per_group = int(weights.shape[0]), self.filters // self.groups
+        parts = [
+            ops.matmul(
+                seen[..., group * depth : (group + 1) * depth],
+                weights[:, group * per_group : (group + 1) * per_group],
+            )
+            for group in range(self.groups)
+        ]
+        return parts[0] if self.groups == 1 else ops.concatenate(parts, axis=-1)
 
     def _padded(self, x: Tensor, axis: int) -> Tensor:
         extent, count = int(x.shape[axis]), self.padding[axis - 1]
@@ -175,7 +142,7 @@ class BinaryConv2D(keras.layers.Layer):  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:
         """Plain data, for saving."""
-        names = ("filters", "kernel_size", "strides", "padding", "padding_mode", "dilation", "estimator")
+        names = ("filters", "kernel_size", "strides", "padding", "padding_mode", "dilation", "groups", "estimator")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
@@ -185,11 +152,21 @@ class BinaryDense(keras.layers.Layer):  # type: ignore[misc]
 
     Args:
         units: O.
-        estimator: the gradient of the weights' sign.
+        estimator: the gradient of the weights' sign, one of `design.ESTIMATORS`.
+
+    Raises:
+        RefdesignError: an unknown estimator.
+
+    >>> layer = BinaryDense(1)
+    >>> layer.build((None, 3))
+    >>> layer.set_weights([np.array([[0.3], [0.2], [-2.0]], np.float32)])
+    >>> ops.convert_to_numpy(layer(np.array([[1.0, 1.0, -1.0]], np.float32))).tolist()
+    [[3.0]]
     """
 
     def __init__(self, units: int, estimator: str = "clipped", **settings: Any) -> None:
         super().__init__(**settings)
+        check_estimator(estimator)
         self.units, self.estimator = units, estimator
 
     def build(self, shape: tuple[int | None, ...]) -> None:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from refdesign.bits import PackedBits
 from refdesign.frameworks import Engine, engine_along
-from refdesign.frameworks.numba.layers import Decision, IntegerConv, PackedConv, PackedDense
+from refdesign.frameworks.numba.layers import IntegerConv, PackedConv, PackedDense
+from refdesign.frameworks.numba.thresholds import Decision
 from refdesign.network import BinaryConv2d, BinaryDense, CombinedConv2d, NetworkData, PixelConv2d, Stage
 from refdesign.ops.dense import flatten_bits
 from refdesign.run import PackedPath, prepared_sums, thresholds_of

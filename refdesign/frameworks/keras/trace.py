@@ -1,0 +1,60 @@
+"""What a Keras model computes layer by layer, under the names of the reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from refdesign.errors import RefdesignError
+from refdesign.frameworks.keras.export import split
+
+
+def layer_outputs(model: keras.Sequential, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
+    """Run a sequential binary model by `predict` and keep what every layer gives.
+
+    The mapping is that of `Network.run(images, outputs="all")` for the exported network, so both can be compared
+    name by name.
+
+    Args:
+        model: what `to_network` accepts.
+        images: uint8, (N, H, W, C).
+
+    Returns:
+        `<layer>.accumulator` and `<layer>.pooled` (int32), `<layer>.bits` (int8) and `logits` (float32; int32 without
+        a last batch norm), NHWC.
+
+    Raises:
+        RefdesignError: images of another dtype or number of axes, or accumulators that are no integers.
+
+    >>> from refdesign.frameworks.keras import BinaryConv2D, PixelInput
+    >>> model = keras.Sequential([keras.Input((4, 5, 1)), PixelInput(), BinaryConv2D(2, (3, 3), name="conv")])
+    >>> {name: array.shape for name, array in layer_outputs(model, np.zeros((3, 4, 5, 1), np.uint8)).items()}
+    {'conv.accumulator': (3, 2, 3, 2), 'logits': (3, 2, 3, 2)}
+    """
+    if images.dtype != np.uint8 or images.ndim != 4:
+        raise RefdesignError(f"images: found {images.dtype} of shape {images.shape}, expected uint8 (N, H, W, C)")
+    _, parts = split(model)
+    kept: dict[str, Any] = {}
+    for part in parts:
+        name = part.product.name
+        kept[f"{name}.accumulator"] = part.product.output
+        if part.pool is not None:
+            kept[f"{name}.pooled"] = part.pool.output
+        if part.sign is not None:
+            kept[f"{name}.bits"] = part.sign.output
+    last = parts[-1]
+    kept["logits"] = model.outputs[0]
+    found = keras.Model(model.inputs, list(kept.values())).predict(images, verbose=0)
+    outputs = {}
+    for name, value in zip(kept, found, strict=True):
+        array = np.array(value)
+        if name != "logits" or last.batch_norm is None:
+            integers = array.astype(np.int8 if name.endswith(".bits") else np.int32)
+            if np.any(integers != array):
+                raise RefdesignError(f"output {name!r}: found values that are no integers")
+            array = integers
+        outputs[name] = array
+    return outputs
