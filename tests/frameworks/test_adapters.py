@@ -53,7 +53,7 @@ def test_a_plain_module_is_seen_in_every_layer() -> None:
     assert verdict.status == EQUAL
     assert len(verdict.counts) == EVERYTHING
     assert "images given as float32 (N, C, H, W), 0 to 255; its maps are turned from (N, C, H, W)" in said
-    assert "conv2.accumulator from conv2.conv, conv2.pooled from conv2.pool, conv2.bits from conv2.sign" in said
+    assert "conv2.accumulator from conv2.product, conv2.pooled from conv2.pool, conv2.bits from conv2.sign" in said
 
 
 def test_a_wrong_bit_of_a_module_is_placed_in_our_axes() -> None:
@@ -84,7 +84,7 @@ def test_places_by_a_map(tmp_path: Path) -> None:
     alone, said = _verdict(module)
     assert (alone.status, list(alone.counts)) == (EQUAL, ["logits"])
     assert "no place in it is named after a layer" in said
-    text = "[names]\n'conv3.bits' = 'block2.sign'\n'conv4.accumulator' = 'block3.conv'"
+    text = "[names]\n'conv3.bits' = 'block2.sign'\n'conv4.accumulator' = 'block3.product'"
     verdict, _ = _verdict(module, _map(tmp_path, text))
     assert list(verdict.counts) == ["conv3.bits", "conv4.accumulator", "logits"]
     assert verdict.status == EQUAL
@@ -135,12 +135,11 @@ def test_what_was_guessed_wrongly_is_left_out_and_said() -> None:
             for name, child in inner.named_children():
                 self.add_module(name, child)
             self.dense1.bits = torch.nn.Identity()
-            self.dense2.pool = torch.nn.Identity()
             self.train()
 
         def forward(self, pixels: Any) -> Any:
             assert not self.training
-            self.conv1.conv(pixels / 255)
+            self.conv1.product(pixels / 255)
             x = 2 * pixels - 255
             for child in self.children():
                 x = child(x)
@@ -154,7 +153,7 @@ def test_what_was_guessed_wrongly_is_left_out_and_said() -> None:
     assert "dense1.bits" not in answer
     said = "\n".join(found.notes)
     assert "it was in training mode, and is run in eval mode" in said
-    assert "conv1.conv: was not run exactly once" in said
+    assert "conv1.product: was not run exactly once" in said
     assert module.training
 
 

@@ -10,6 +10,8 @@ from refdesign.api import Network, pretrained
 from refdesign.bits import unpack
 from refdesign.network import BinaryDense, NetworkData, PixelConv2d, Stage
 from refdesign.ops.dither import threshold_map
+from refdesign.verify.binding import load_target
+from tests.shared_data import CHECKOUT
 
 DIGITS = pretrained("digits")
 
@@ -29,68 +31,17 @@ def thresholds(network: NetworkData, layer: Stage) -> Any:
 
 
 def torch_module(network: Network = DIGITS, *, names: bool = True) -> Any:
-    """A plain module in NCHW; its layers are called as in the network, or by numbers."""
-    import torch
+    """The example's plain module in NCHW; its layers are called as in the network, or by numbers."""
     from torch import nn
 
-    class Sign(nn.Module):
-        def __init__(self, cells: Any) -> None:
-            super().__init__()
-            axes = cells.transpose(2, 0, 1) if cells.ndim == 3 else cells
-            self.register_buffer("cells", torch.from_numpy(np.ascontiguousarray(axes)))
-
-        def forward(self, y: Any) -> Any:
-            return torch.where(y - self.cells >= 0, 1.0, -1.0)
-
-    class Layer(nn.Module):
-        def __init__(self, layer: Any, last: bool) -> None:
-            super().__init__()
-            dense = isinstance(layer, BinaryDense)
-            weights = weights_of(layer)
-            if dense:
-                shape = network.shapes[layer.name].input
-                if len(shape) == 3:
-                    weights = weights.reshape(-1, *shape).transpose(0, 3, 1, 2).reshape(len(weights), -1)
-                self.linear = nn.Linear(weights.shape[1], len(weights), bias=False)
-                self.linear.weight.data = torch.from_numpy(np.ascontiguousarray(weights))
-            else:
-                self.conv = nn.Conv2d(weights.shape[3], len(weights), weights.shape[1], bias=False)
-                self.conv.weight.data = torch.from_numpy(np.ascontiguousarray(weights.transpose(0, 3, 1, 2)))
-                self.padding = layer.padding[0]
-            self.pool = nn.MaxPool2d(2) if layer.pool is not None else None
-            bn = layer.batch_norm
-            kind: Any = nn.BatchNorm1d if dense else nn.BatchNorm2d
-            self.norm = kind(len(weights), eps=float(bn.epsilon))
-            for name, values in (
-                ("weight", bn.gamma), ("bias", bn.beta), ("running_mean", bn.mean), ("running_var", bn.variance),
-            ):  # fmt: skip
-                getattr(self.norm, name).data = torch.from_numpy(values.copy())
-            self.sign = None if last else Sign(thresholds(network, layer))
-
-        def forward(self, x: Any) -> Any:
-            if hasattr(self, "conv"):
-                x = torch.nn.functional.pad(x, (self.padding,) * 4, mode="replicate")  # by one pixel: symmetric
-                x = self.conv(x)
-            else:
-                x = self.linear(x.flatten(1))
-            x = x if self.pool is None else self.pool(x)
-            x = self.norm(x)
-            return x if self.sign is None else self.sign(x)
-
-    class Digits(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            for number, layer in enumerate(network.layers):
-                name = layer.name if names else f"block{number}"
-                self.add_module(name, Layer(layer, layer is network.layers[-1]))
-
-        def forward(self, pixels: Any) -> Any:
-            x = 2 * pixels - 255
-            for child in self.children():
-                x = child(x)
-            return x
-
-    return Digits().eval()
+    made: Any = load_target(f"{CHECKOUT / 'examples' / 'torch_module' / 'module.py'}:digits")
+    module = made(network)
+    if not names:
+        for number, (name, child) in enumerate(list(module.named_children())):
+            delattr(module, name)
+            module.add_module(f"block{number}", child)
+    assert isinstance(module, nn.Module)
+    return module
 
 
 def keras_model(network: Network = DIGITS) -> Any:

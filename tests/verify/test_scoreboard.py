@@ -71,6 +71,24 @@ def test_required_outputs_that_were_never_seen() -> None:
     assert [finding.output for finding in board.verdict().findings] == ["first.bits"]
 
 
+def test_undefined_digits_in_words() -> None:
+    board, packing = _board(), WordFormat(word_bits=5)
+    for logits in OUTPUTS["logits"]:
+        board.observe("logits", logits)
+    words = [f"{word:05b}" for word in packing.encode(OUTPUTS["fourth.bits"])]
+    assert len(words) == 5 * 3
+    words[7] = "1x0Z" + words[7][4]
+    board.observe_words("fourth.bits", words, packing)
+    verdict = board.verdict()
+    assert [(finding.kind, finding.output, finding.image) for finding in verdict.findings] == [
+        ("undefined", "fourth.bits", 2)
+    ]
+    assert {6, 8} <= set(np.flatnonzero(verdict.counts["fourth.bits"].by_channel))
+    for word in ("0101", "01012", 32):
+        with pytest.raises(RefdesignError, match=r"fourth.bits: found the word .*expected 5"):
+            board.observe_words("fourth.bits", [word], packing)
+
+
 def test_a_bench_of_one_unit_is_judged_by_what_it_requires() -> None:
     def seen(values: Any, count: int = 5) -> Scoreboard:
         board = Scoreboard(NETWORK, ["second.bits"], whole=False)

@@ -66,7 +66,8 @@ class Scoreboard:
             raise RefdesignError("scoreboard: found whole=False and nothing required, expected the unit's outputs")
         self._images: list[Images] = []
         self._seen: dict[str, list[NDArray[Any]]] = {}
-        self._words: dict[str, list[int]] = {}
+        self._words: dict[str, list[tuple[int, int]]] = {}
+        self._findings: list[Finding] = []
         for name in self.required:
             self._check_name(name)
 
@@ -95,25 +96,42 @@ class Scoreboard:
         self._seen.setdefault(output, []).append(axes.apply(array, (cases, *shape), sizes))
 
     def observe_words(
-        self, output: str, words: Iterable[int], packing: WordFormat, layout: str | None = None, **sizes: int
+        self, output: str, words: Iterable[int | str], packing: WordFormat, layout: str | None = None, **sizes: int
     ) -> None:
-        """Words of one output as they come over a bus; whole cases are passed on to `observe`."""
+        """Words of one output as they come over a bus; whole cases are passed on to `observe`.
+
+        Args:
+            output: an output's name.
+            words: numbers, or texts of binary digits, the highest first, in which X, Z, U, W and - are undefined.
+            packing: how elements lie in a word.
+            layout, sizes: as in `observe`.
+        """
         self._check_name(output)
         shape = expected_shape(self.network, output)
         axes = Layout.parse(layout or ("n h w c" if len(shape) == 3 else "n c"), len(shape) + 1)
         row = axes.file_shape((1, *shape), sizes)[-1]
         each = int(np.prod(shape)) // row * packing.words(row)
         waiting = self._words.setdefault(output, [])
-        waiting += words
+        waiting += [_word(output, word, packing.word_bits) for word in words]
         while len(waiting) >= each:
             case, waiting[:each] = waiting[:each], []
-            self.observe(output, packing.decode(case, [0] * each, row), layout, **sizes)
+            undefined = sum(1 for _, unknown in case if unknown)
+            if undefined:
+                message = f"X or Z in {undefined} of the {each} words of a case"
+                self._findings.append(Finding("undefined", message, output, self._cases(output)))
+            self.observe(output, packing.decode([w for w, _ in case], [u for _, u in case], row), layout, **sizes)
+
+    def _cases(self, output: str) -> int:
+        return sum(len(piece) for piece in self._seen.get(output, []))
 
     def verdict(self) -> Verdict:
         """Compare all that was seen; images of which something is missing are a finding."""
         if not self._images:
             raise RefdesignError("scoreboard: found no images, expected at least one (expect)")
         verdict = compare(self.network, _Seen(self), np.stack(self._images))
+        if not self.whole:  # that the last layer is missing is no news
+            verdict.findings = [entry for entry in verdict.findings if entry.fault or entry.kind != "missing"]
+        verdict.findings += self._findings
         for name, words in self._words.items():
             if words:
                 verdict.findings.append(Finding("count", f"{len(words)} words of an unfinished case were left", name))
@@ -155,6 +173,19 @@ class Scoreboard:
                 if len(part) < count:
                     answered[name] = np.arange(count) < len(part)
         return Answer(outputs, tuple(findings), True, answered)
+
+
+def _word(output: str, word: int | str, bits: int) -> tuple[int, int]:
+    """A word's value, and which of its bits are undefined."""
+    if not isinstance(word, str):
+        if not 0 <= word < 1 << bits:
+            raise RefdesignError(f"{output}: found the word {word:#x}, expected {bits} bits")
+        return int(word), 0
+    if len(word) != bits or not set(word) <= set("01lhLHxXzZuUwW-"):
+        raise RefdesignError(f"{output}: found the word {word!r}, expected {bits} binary digits")
+    value = "".join("1" if digit in "1hH" else "0" for digit in word)
+    unknown = "".join("0" if digit in "01lhLH" else "1" for digit in word)
+    return int(value, 2), int(unknown, 2)
 
 
 class _Seen:
