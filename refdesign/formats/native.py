@@ -126,7 +126,7 @@ def to_bytes(network: NetworkData) -> bytes:
     """
     plain, arrays = encode(network)
     # What will be read back decides the checksum: safetensors names the dtypes.
-    stored = _tensors(safetensors.numpy.save(arrays))
+    stored = stored_tensors(safetensors.numpy.save(arrays))
     document = {
         "format": FORMAT,
         "version": VERSION,
@@ -225,7 +225,7 @@ def _document(header: bytes) -> dict[str, Any]:
 
 def _network(document: dict[str, Any], data: bytes) -> NetworkData:
     try:
-        tensors = _tensors(data)
+        tensors = stored_tensors(data)
     except (safetensors.SafetensorError, ValueError, OverflowError) as error:
         reason = " ".join(str(error).split())
         raise RefdesignError(f"tensors: the file is truncated or damaged: {reason}") from error
@@ -238,7 +238,13 @@ def _network(document: dict[str, Any], data: bytes) -> NetworkData:
     return decode(document["network"], tensors)
 
 
-def _tensors(data: bytes) -> dict[str, Tensor]:
+def stored_tensors(data: bytes) -> dict[str, Tensor]:
+    """The tensors of a safetensors file as they are stored.
+
+    >>> import numpy as np
+    >>> stored_tensors(safetensors.numpy.save({"x": np.ones(2, np.float32)}))["x"].shape
+    (2,)
+    """
     entries = _deserialize(data)
     return {name: Tensor(entry["dtype"], tuple(entry["shape"]), entry["data"]) for name, entry in entries}
 

@@ -58,7 +58,7 @@ def pixel_layer(
             return real_layer(flow.steps, weights, name)
         grid, heaviest = product_weights(signs), 1.0
     whole = all(
-        all(number == v[0] for number in v) and v[0].denominator == 1 and abs(v[0]) < _EXACT
+        all(number is v[0] or number == v[0] for number in v) and v[0].denominator == 1 and abs(v[0]) < _EXACT
         for v in (multiplier, offset)
     )
     if whole:
@@ -80,7 +80,7 @@ def affine_of(steps: Sequence[Step], channels: int) -> tuple[list[Fraction], lis
     Raises:
         RefdesignError: other steps than multiplications and additions, or constants that vary over the map.
     """
-    multiplier, offset = [Fraction(1)] * channels, [Fraction(0)] * channels
+    rows = np.zeros((0, channels))
     for kind, values in steps:
         if kind not in ("mul", "div", "add", "sub"):
             raise RefdesignError(f"found {kind} of pixels, expected multiplications and additions")
@@ -88,14 +88,25 @@ def affine_of(steps: Sequence[Step], channels: int) -> tuple[list[Fraction], lis
             raise RefdesignError("found pixels scaled or shifted differently over the map, expected per channel")
         if not np.isfinite(values).all() or (kind == "div" and not values.all()):
             raise RefdesignError("found pixels scaled or shifted by something that is no finite number")
-        numbers = [Fraction(float(value)) for value in values[0, 0]]
+        rows = np.vstack([rows, values[0, 0].astype(np.float64)])
+    kinds = [kind for kind, _ in steps]
+    distinct, places = np.zeros((1, 0)), np.zeros(channels, np.intp)
+    if kinds:
+        distinct, places = np.unique(rows.T, axis=0, return_inverse=True)
+    made = [_composed(kinds, [Fraction(float(number)) for number in numbers]) for numbers in distinct]
+    pairs = [made[int(place)] for place in np.ravel(places)]
+    return [multiplier for multiplier, _ in pairs], [offset for _, offset in pairs], kinds
+
+
+def _composed(kinds: list[str], numbers: list[Fraction]) -> tuple[Fraction, Fraction]:
+    multiplier, offset = Fraction(1), Fraction(0)
+    for kind, number in zip(kinds, numbers, strict=True):
         if kind in ("mul", "div"):
-            factors = numbers if kind == "mul" else [1 / number for number in numbers]
-            multiplier = [m * factor for m, factor in zip(multiplier, factors, strict=True)]
-            offset = [o * factor for o, factor in zip(offset, factors, strict=True)]
+            factor = number if kind == "mul" else 1 / number
+            multiplier, offset = multiplier * factor, offset * factor
         else:
-            offset = [o + number * (1 if kind == "add" else -1) for o, number in zip(offset, numbers, strict=True)]
-    return multiplier, offset, [kind for kind, _ in steps]
+            offset += number if kind == "add" else -number
+    return multiplier, offset
 
 
 def _commuted(
@@ -103,7 +114,7 @@ def _commuted(
     name: str, scale: NDArray[np.float32] | None, kinds: list[str],
 ) -> Made:  # fmt: skip
     """Normalised pixels under weights of integers: sums of the pixels themselves, with an exact map behind them."""
-    if any(number != multiplier[0] for number in multiplier) or multiplier[0] <= 0:
+    if any(number is not multiplier[0] and number != multiplier[0] for number in multiplier) or multiplier[0] <= 0:
         raise RefdesignError(
             f"layer {name!r}: found pixels scaled by {', '.join(f'{float(m):.6g}' for m in multiplier)} under weights "
             "of ±s, expected one positive scale for all channels, which commutes with their sums"

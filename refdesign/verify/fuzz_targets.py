@@ -27,6 +27,7 @@ from refdesign.network import (
 from refdesign.parameters import BatchNorm, ThresholdKernel
 from refdesign.verify.fuzz_foreign import FOREIGN
 from refdesign.verify.mutations import mutate_bytes, mutate_model
+from refdesign.verify.native_mutations import mutate_native
 
 
 @dataclass(frozen=True)
@@ -139,9 +140,11 @@ def _read_onnx(data: bytes) -> object:
 
 
 TARGETS: dict[str, Target] = {
-    "native": Target(lambda: [native.to_bytes(sample()), native.to_bytes(residual_sample())], native.from_bytes, 0.6),
-    "onnx": Target(_onnx_seeds, _read_onnx, 0.3, mutate_model),
-    "qonnx": Target(_qonnx_seeds, _read_onnx, 0.1, mutate_model),
+    "native": Target(
+        lambda: [native.to_bytes(sample()), native.to_bytes(residual_sample())], native.from_bytes, 0.6, mutate_native
+    ),
+    "onnx": Target(_onnx_seeds, _read_onnx, 0.08, mutate_model),
+    "qonnx": Target(_qonnx_seeds, _read_onnx, 0.04, mutate_model),
 }
 TARGETS |= {name: Target(*parts) for name, parts in FOREIGN.items()}
 """The formats whose readers are tried, by name."""

@@ -62,7 +62,7 @@ def edit(path: Path, change: Any, tensors: dict[str, Any] | None = None) -> None
     document = document_of(path)
     change(document["network"])
     found = safetensors.numpy.load_file(path) if tensors is None else tensors
-    stored = native._tensors(safetensors.numpy.save(found))
+    stored = native.stored_tensors(safetensors.numpy.save(found))
     document["checksum"] = native.checksum(document["network"], stored)
     write_document(path, document, found)
 
