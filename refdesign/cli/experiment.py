@@ -82,11 +82,8 @@ def run_grid(
             known.add(row)
             advance(finished, len(left))
             plain = row["configuration"]
-            click.echo(
-                f"{finished}/{len(left)}: {plain['activation']}, seed {plain['seed']}: validation accuracy "
-                f"{row['validation_accuracy']:.2%} ({row['seconds']:.0f} s)",
-                err=True,
-            )
+            gave = row.get("failed") or f"validation accuracy {row['validation_accuracy']:.2%} ({row['seconds']:.0f} s)"
+            click.echo(f"{finished}/{len(left)}: {plain['activation']}, seed {plain['seed']}: {gave}", err=True)
 
         run_all(left, jobs=jobs, cluster=cluster, done=done)
 
@@ -170,7 +167,10 @@ def _plain(part: Any) -> dict[str, Any]:
         "images": part.scored_on,
         "complete": part.complete,
         "arms": [
-            {"arm": arm.name, "planned": arm.planned, "scores": {str(k): v for k, v in arm.scores.items()}}
+            {
+                "arm": arm.name, "planned": arm.planned, "failed": arm.failed,
+                "scores": {str(seed): score for seed, score in arm.scores.items()},
+            }  # fmt: skip
             for arm in part.arms
         ],
         "contrasts": [

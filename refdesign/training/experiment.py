@@ -24,6 +24,7 @@ from refdesign.training.configuration import Configuration
 from refdesign.training.data import load_test
 from refdesign.training.determinism import Execution
 from refdesign.training.grid import Block, Grid
+from refdesign.training.loop import Diverged
 from refdesign.training.run import NETWORK, Result, run
 
 
@@ -84,9 +85,13 @@ def tasks(grid: Grid, blocks: Sequence[Block], results: Results, runs: Path, roo
 
 
 def carry_out(task: Task) -> dict[str, Any]:
-    """Run one task; its line for the results."""
-    result: Result = run(task.configuration, task.folder, root=task.root, execution=task.execution)
-    return {**asdict(result), "configuration": task.configuration.plain()}
+    """Run one task; its line for the results. A run that diverges is a result too: the same seed would again."""
+    identity = {"identity": task.configuration.identity(), "configuration": task.configuration.plain()}
+    try:
+        result: Result = run(task.configuration, task.folder, root=task.root, execution=task.execution)
+    except Diverged as error:
+        return {**identity, "failed": str(error)}
+    return {**identity, **asdict(result)}
 
 
 def run_all(
@@ -155,7 +160,8 @@ def look_at_test(block: Block, results: Results, runs: Path, root: Path | None) 
     """Measure a block's networks on the test images, once all of its runs are done.
 
     Yields:
-        Each run's line with `test_correct`, `test_images` and `test_accuracy`, also kept in the results.
+        Each run's line with `test_correct`, `test_images` and `test_accuracy`, also kept in the results; a run that
+        diverged has none.
 
     Raises:
         RefdesignError: a run that is not done yet, or a network that is missing.
@@ -169,7 +175,7 @@ def look_at_test(block: Block, results: Results, runs: Path, root: Path | None) 
         )
     for _, _, configuration in wanted:
         row = results.rows[configuration.identity()]
-        if "test_correct" not in row:
+        if "test_correct" not in row and "failed" not in row:
             path = runs / configuration.identity() / NETWORK
             if not path.exists():
                 raise RefdesignError(f"{path}: the network is missing, expected it beside its finished run")

@@ -26,6 +26,10 @@ from refdesign.frameworks.torch.binarisers import ReCU
 from refdesign.frameworks.torch.layers import LatentWeights
 
 
+class Diverged(RefdesignError):
+    """The loss is no finite number any more."""
+
+
 @dataclass(frozen=True)
 class Labelled:
     """Images with their classes.
@@ -155,8 +159,9 @@ def train(
         The model in eval mode, on the CPU, as the recipe keeps it, and every epoch's figures.
 
     Raises:
-        RefdesignError: a device that there is not, fewer images than a batch, a checkpoint that is damaged or of
-            another run, or a loss that is no finite number (the checkpoint keeps the last good epoch).
+        RefdesignError: a device that there is not, fewer images than a batch, or a checkpoint that is damaged or of
+            another run.
+        Diverged: a loss that is no finite number (the checkpoint keeps the last good epoch).
     """
     if len(data.labels) < recipe.batch_size:
         raise RefdesignError(
@@ -233,7 +238,7 @@ def _epoch(
         loss = LOSSES[recipe.loss](step(recipe.augmented(images[batch])), labels[batch])
         value = loss.item()
         if not np.isfinite(value):
-            raise RefdesignError(f"training: the loss is {value} in epoch {number}, expected a finite one")
+            raise Diverged(f"training: the loss is {value} in epoch {number}, expected a finite one")
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         optimiser.step()

@@ -25,12 +25,14 @@ class Arm:
         planned: how many runs it has.
         scores: by seed.
         correct: images, by seed; differences of these are exact.
+        failed: runs that diverged; they have no score.
     """
 
     name: str
     planned: int
     scores: Mapping[int, float]
     correct: Mapping[int, int]
+    failed: int = 0
 
     @property
     def mean(self) -> float:
@@ -90,7 +92,8 @@ def _block_report(block: Block, rows: Rows) -> BlockReport:
             found[arm][seed] = rows[configuration.identity()]
     everything = [row for by_seed in found.values() for row in by_seed.values()]
     complete = len(everything) == len(block.arms) * len(block.seeds)
-    tested = complete and all("test_correct" in row for row in everything)
+    scored = [row for row in everything if "failed" not in row]
+    tested = complete and bool(scored) and all("test_correct" in row for row in scored)
     arms = {arm: _arm(arm, len(block.seeds), by_seed, tested) for arm, by_seed in found.items()}
     compared = []
     for contrast in block.contrasts:
@@ -98,7 +101,7 @@ def _block_report(block: Block, rows: Rows) -> BlockReport:
         seeds = [seed for seed in block.seeds if seed in baseline.correct and seed in variant.correct]
         if not seeds:
             continue
-        unit = 100 / _images(everything[0], tested)
+        unit = 100 / _images(scored[0], tested)
         images = {seed: variant.correct[seed] - baseline.correct[seed] for seed in seeds}
         points = {seed: unit * difference for seed, difference in images.items()}
         compared.append(Compared(contrast, paired(list(images.values()), unit), points, None))
@@ -112,10 +115,12 @@ def _images(row: Mapping[str, Any], tested: bool) -> int:
 def _arm(name: str, planned: int, by_seed: Mapping[int, Mapping[str, Any]], tested: bool) -> Arm:
     correct = {}
     for seed, row in by_seed.items():
+        if "failed" in row:
+            continue
         images = _images(row, tested)
         correct[seed] = int(row["test_correct"]) if tested else round(row["validation_accuracy"] * images)
     scores = {seed: 100 * right / _images(by_seed[seed], tested) for seed, right in correct.items()}
-    return Arm(name, planned, scores, correct)
+    return Arm(name, planned, scores, correct, len(by_seed) - len(correct))
 
 
 ARM_HEADINGS = ("arm", "runs", "mean", "sd", "min", "max")
@@ -129,11 +134,12 @@ def arm_cells(arm: Arm) -> tuple[str, ...]:
     ('sign', '2/3', '51.00', '1.41', '50.00', '52.00')
     """
     scores = arm.scores.values()
+    runs = f"{len(scores)}/{arm.planned}" + (f", {arm.failed} diverged" if arm.failed else "")
     if not scores:
-        return arm.name, f"0/{arm.planned}", "-", "-", "-", "-"
+        return arm.name, runs, "-", "-", "-", "-"
     spread = f"{arm.deviation:.2f}" if len(scores) > 1 else "-"
     lowest, highest = f"{min(scores):.2f}", f"{max(scores):.2f}"
-    return arm.name, f"{len(scores)}/{arm.planned}", f"{arm.mean:.2f}", spread, lowest, highest
+    return arm.name, runs, f"{arm.mean:.2f}", spread, lowest, highest
 
 
 def contrast_cells(each: Compared) -> tuple[str, ...]:
@@ -152,7 +158,7 @@ def markdown(grid: Grid, reports: Sequence[BlockReport]) -> str:
     lines = [f"# {grid.name}", ""]
     lines += ["Made by `refdesign experiment report`; accuracies in per cent, differences in points."]
     for part in reports:
-        done = sum(len(arm.scores) for arm in part.arms)
+        done = sum(len(arm.scores) + arm.failed for arm in part.arms)
         planned = sum(arm.planned for arm in part.arms)
         state = "complete" if part.complete else f"{done} of {planned} runs done: interim, nothing is concluded from it"
         lines += ["", f"## {part.block.name} ({part.block.kind})", ""]

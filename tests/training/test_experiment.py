@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from refdesign.api import load
 from refdesign.datasets import load as load_images
@@ -172,6 +173,30 @@ def test_a_network_that_is_gone_is_named(tmp_path: Path) -> None:
     next((tmp_path / "runs").glob("*/network.safetensors")).unlink()
     with pytest.raises(RefdesignError, match=r"network\.safetensors: the network is missing"):
         list(look_at_test(grid.blocks[0], results, tmp_path / "runs", None))
+
+
+def test_a_run_that_diverges_is_reported_and_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from refdesign.training.recipe import LOSSES
+
+    grid = grid_of(tmp_path, TEXT.partition("[[block]]\nname = \"second\"")[0])
+    losses = iter([False, False, True, False])  # 2d of the first seed is the second run, sign of the second the third
+
+    def some_explode(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        loss = torch.nn.functional.cross_entropy(outputs, labels)
+        return loss * float("nan") if exploding else loss
+
+    monkeypatch.setitem(LOSSES, "cross_entropy", some_explode)
+    results = Results(tmp_path / "results.jsonl")
+    for task in tasks(grid, grid.blocks, results, tmp_path / "runs", None):
+        exploding = next(losses)
+        run_all([task], done=results.add)
+    assert tasks(grid, grid.blocks, results, tmp_path / "runs", None) == []
+    assert len(list(look_at_test(grid.blocks[0], results, tmp_path / "runs", None))) == 4
+    (part,) = report(grid, results.rows)
+    assert (part.complete, part.scored_on) == (True, "test")
+    assert [(len(arm.scores), arm.failed) for arm in part.arms] == [(1, 1), (2, 0)]
+    assert part.compared[0].result.pairs == 1
+    assert "| sign | 1/2, 1 diverged |" in markdown(grid, [part])
 
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"no": "identity"}'])

@@ -297,3 +297,16 @@ def test_channels_last_trains_too(tmp_path: Path) -> None:
     images = load_test("digits", None).images
     network = load(tmp_path / "network.safetensors")
     assert compare(trained_module(tmp_path), network, images).differing == 0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler uses what PyTorch deprecates
+def test_compiled_steps_resume_to_the_same_weights_and_export_exactly(tmp_path: Path) -> None:
+    execution = Execution(compiled=True, channels_last=True)
+    with pytest.raises(Killed):
+        run(TINY, tmp_path / "killed", execution=execution, progress=kill_after(2))
+    for name in ("killed", "undisturbed"):
+        run(TINY, tmp_path / name, execution=execution)
+    assert_same(tmp_path / "killed", tmp_path / "undisturbed")
+    network = load(tmp_path / "killed" / "network.safetensors")
+    assert compare(trained_module(tmp_path / "killed"), network, load_test("digits", None).images).differing == 0
