@@ -168,9 +168,11 @@ def _plain(part: Any) -> dict[str, Any]:
         "complete": part.complete,
         "arms": [
             {
-                "arm": arm.name, "planned": arm.planned, "failed": arm.failed,
+                "arm": arm.name,
+                "planned": arm.planned,
+                "failed": arm.failed,
                 "scores": {str(seed): score for seed, score in arm.scores.items()},
-            }  # fmt: skip
+            }
             for arm in part.arms
         ],
         "contrasts": [
