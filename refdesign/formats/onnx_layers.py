@@ -155,7 +155,8 @@ def _batch_norm(found: list[Step], channels: int) -> tuple[BatchNorm | None, str
     if alpha is None and k is None and c is None:
         return None, None
     k, c = ones if k is None else k, zeros if c is None else c
-    return BatchNorm(k, c, zeros, ones, 0.0, alpha=alpha, k=k, c=c), "onnxruntime"
+    rounds = alpha is not None or bool(np.any(np.abs(k) != 1) or np.any(c != 0))
+    return BatchNorm(k, c, zeros, ones, 0.0, alpha=alpha, k=k, c=c), "onnxruntime" if rounds else None
 
 
 def _signed(step: Step, kind: str) -> NDArray[Any]:

@@ -6,9 +6,8 @@ channel), and no sum gives a 0. Everything else is refused, naming the layer.
 
 The input `images` is float32 (1, C, H, W) that holds 0 to 255, the output `logits` float32 (1, O); that is what FINN's
 transformations take. Sums are integers that float32 holds exactly. Channels that fire at or below their threshold have
-their weights negated, or behind a max pool their sums. A batch norm behind the last layer is written in the first of
-three ways that gives the network's own value for every attainable sum: scale and shift in float32, the same in
-float64, or all its operations in float64.
+their weights negated, or behind a max pool their sums. A batch norm behind the last layer is written as elementwise
+operations of float32 or float64 that give the network's own value for every attainable sum, which is tried.
 """
 
 from __future__ import annotations
@@ -196,18 +195,20 @@ def _logits(builder: GraphBuilder, network: NetworkData, layer: Stage, x: str) -
         sums = np.minimum(low + step * np.arange(size, dtype=np.int64)[:, np.newaxis], high).astype(np.int32)
         norm = fold_channels(layer)
         meant = batch_norm(sums, norm, network.conventions.arithmetic)
-        for steps, wide in _spellings(norm, network.conventions.arithmetic):
-            if np.array_equal(_computed(sums, steps, wide), meant):
-                break
-        else:
+        spelled = next(
+            (steps for steps in _spellings(norm, network.conventions.arithmetic)
+             if np.array_equal(_computed(sums, steps), meant)), None,
+        )  # fmt: skip
+        if spelled is None:
             raise RefdesignError(
                 f"layer {layer.name!r}, batch norm: found arithmetic {network.conventions.arithmetic!r}, whose values "
                 "neither float32 nor float64 operations give for every attainable sum"
             )
         axes = (1, 1) if len(network.shapes[layer.name].output) == 3 else ()
-        if wide:
-            value = builder.cast(value, np.float64, f"{layer.name}/wide")
-        for kind, parameter in steps:
+        wide = False
+        for kind, parameter in spelled:
+            if parameter.dtype == np.float64 and not wide:
+                value, wide = builder.cast(value, np.float64, f"{layer.name}/wide"), True
             operand = builder.constant(parameter.reshape(-1, *axes), f"{layer.name}/{kind.lower()}")
             value = builder.op(kind, value, operand, name=f"{layer.name}/y")
         if wide:
@@ -219,26 +220,30 @@ def _logits(builder: GraphBuilder, network: NetworkData, layer: Stage, x: str) -
 Operations = list[tuple[str, NDArray[Any]]]
 
 
-def _spellings(norm: BatchNorm, arithmetic: str) -> Iterator[tuple[Operations, bool]]:
-    """A batch norm as elementwise operations, and whether they are of float64."""
+def _spellings(norm: BatchNorm, arithmetic: str) -> Iterator[Operations]:
+    """Ways to write a batch norm as elementwise operations, each in the type of its constant."""
+    if norm.affine is not None:
+        return
     alpha: Operations = [] if norm.alpha is None else [("Mul", norm.alpha)]
+    if arithmetic == "released_torch":
+        deviation = np.sqrt(norm.variance + np.float32(norm.epsilon))
+        yield [*alpha, ("Sub", norm.mean), ("Div", deviation), ("Mul", norm.gamma), ("Add", norm.beta)]
     try:
         k, c = scale_and_shift(norm, arithmetic if arithmetic in ("torch", "keras") else "onnxruntime")
     except RefdesignError:
         return
-    if norm.affine is None:
-        yield [*alpha, ("Mul", k), ("Add", c)], False
-        yield [("Mul", k.astype(np.float64)), ("Add", c.astype(np.float64))], True
-        mean, gamma, beta = (value.astype(np.float64) for value in (norm.mean, norm.gamma, norm.beta))
-        deviation = np.sqrt(norm.variance.astype(np.float64) + norm.epsilon)
-        scales = [] if norm.alpha is None else [("Mul", norm.alpha.astype(np.float64))]
-        yield [*scales, ("Sub", mean), ("Mul", gamma), ("Div", deviation), ("Add", beta)], True
+    yield [*alpha, ("Mul", k), ("Add", c)]
+    yield [*alpha, ("Mul", k.astype(np.float64)), ("Add", c.astype(np.float64))]
+    mean, gamma, beta = (value.astype(np.float64) for value in (norm.mean, norm.gamma, norm.beta))
+    deviation = np.sqrt(norm.variance.astype(np.float64) + norm.epsilon)
+    scales = [(kind, value.astype(np.float64)) for kind, value in alpha]
+    yield [*scales, ("Sub", mean), ("Mul", gamma), ("Div", deviation), ("Add", beta)]
 
 
-def _computed(sums: NDArray[np.int32], steps: Operations, wide: bool) -> NDArray[np.float32]:
+def _computed(sums: NDArray[np.int32], steps: Operations) -> NDArray[np.float32]:
     operations = {"Mul": np.multiply, "Add": np.add, "Sub": np.subtract, "Div": np.divide}
-    value: NDArray[Any] = sums.astype(np.float64 if wide else np.float32)
+    value: NDArray[Any] = sums.astype(np.float32)
     with np.errstate(all="ignore"):
         for kind, parameter in steps:
-            value = operations[kind](value, parameter)
+            value = operations[kind](value.astype(parameter.dtype), parameter)
         return value.astype(np.float32)
