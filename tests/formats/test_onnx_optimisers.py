@@ -36,8 +36,8 @@ def tied() -> NetworkData:
     channels = sums.shape[-1]
     most = [np.unique(sums[..., channel], return_counts=True) for channel in range(channels)]
     mean = np.array([values[counts.argmax()] for values, counts in most], np.float32)
-    gamma, zeros = rng.normal(size=channels).astype(np.float32), np.zeros(channels, np.float32)
-    norm = BatchNorm(gamma, zeros, mean, rng.uniform(1, 300, channels).astype(np.float32), 1e-5)
+    gamma, zeros = rng.normal(size=(channels,)).astype(np.float32), np.zeros(channels, np.float32)
+    norm = BatchNorm(gamma, zeros, mean, rng.uniform(1, 300, (channels,)).astype(np.float32), 1e-5)
     first, second, last = network.layers
     assert isinstance(second, BinaryConv2d)
     return replace(network, layers=(first, replace(second, batch_norm=norm, kernel=None), last))
