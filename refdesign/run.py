@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from refdesign import naive
 from refdesign.bits import PackedBits, pack_bool, unpack
+from refdesign.conventions import Conventions
 from refdesign.errors import RefdesignError
 from refdesign.fold import Thresholds, fold
 from refdesign.network import (
@@ -127,6 +128,22 @@ class WholeLayers(Protocol):
 
     def whole(self, layer: Stage, x: Any) -> Any | None:
         """The bits of a layer that folds, as the path holds them; None where it has no such way for the layer."""
+
+
+@runtime_checkable
+class OwnStreams(Protocol):
+    """What a path may have besides: its own way to the real streams, to their signs, and to the logits."""
+
+    def real(
+        self, layer: Stage, values: NDArray[Any], sources: Mapping[str, NDArray[np.float32]]
+    ) -> NDArray[np.float32]:
+        """As `real_stream`."""
+
+    def signed(self, layer: Stage, real: NDArray[np.float32]) -> NDArray[np.int8]:
+        """The signs of a real stream."""
+
+    def logits(self, layer: Stage, values: NDArray[Any]) -> NDArray[Any]:
+        """As `logits_of`."""
 
 
 class PackedPath:
@@ -247,6 +264,36 @@ def _prepared(network: NetworkData, path: str) -> Path:
     return paths[path]
 
 
+def logits_of(layer: Stage, values: NDArray[Any], conventions: Conventions) -> NDArray[Any]:
+    """The logits of a last layer: its batch norm in the named arithmetic, or its accumulators as they are.
+
+    >>> from refdesign.api import pretrained
+    >>> digits = pretrained("digits")
+    >>> logits_of(digits.layers[-1], np.zeros((2, 10), np.int32), digits.conventions).dtype
+    dtype('float32')
+    """
+    if layer.batch_norm is None:
+        return values
+    return batch_norm(values, layer.batch_norm, conventions.arithmetic)
+
+
+def real_stream(
+    layer: Stage, values: NDArray[Any], sources: Mapping[str, NDArray[np.float32]], conventions: Conventions
+) -> NDArray[np.float32]:
+    """A layer's real stream: z, then the shortcut from one of the `sources`, then the clamp.
+
+    >>> from refdesign.api import pretrained
+    >>> digits = pretrained("digits")
+    >>> real_stream(digits.layers[0], np.zeros((2, 8, 8, 64), np.int32), {}, digits.conventions).shape
+    (2, 8, 8, 64)
+    """
+    kernel = layer.kernel or NO_DITHER
+    real = dithered_batch_norm(values, fold_channels(layer), kernel, conventions)
+    if layer.shortcut is not None:
+        real = real + shortcut(sources[layer.shortcut.source], layer.shortcut)
+    return hardtanh(real) if layer.hardtanh else real
+
+
 class _Batch:
     """One batch on its way through a network: the streams, and the outputs asked for."""
 
@@ -297,7 +344,7 @@ class _Batch:
         if layer.folds:
             bits = self.path.decide(layer, values)
         else:
-            bits = self.path.hold(sign(self.real[layer.name], self.network.conventions))
+            bits = self.path.hold(self._signed(layer, self.real[layer.name]))
         self._keep(f"{layer.name}.bits", lambda: self.path.signs(bits))
         if bound is not None:
             self._keep(f"{layer.name}.uncertain", lambda: self._uncertain(layer, values, bound))
@@ -320,16 +367,19 @@ class _Batch:
         return values, None
 
     def _logits(self, layer: Stage, values: NDArray[Any]) -> NDArray[Any]:
-        if layer.batch_norm is None:
-            return values
-        return batch_norm(values, layer.batch_norm, self.network.conventions.arithmetic)
+        if isinstance(self.path, OwnStreams):
+            return self.path.logits(layer, values)
+        return logits_of(layer, values, self.network.conventions)
 
     def _real(self, layer: Stage, values: NDArray[Any]) -> NDArray[np.float32]:
-        kernel = layer.kernel or NO_DITHER
-        real = dithered_batch_norm(values, fold_channels(layer), kernel, self.network.conventions)
-        if layer.shortcut is not None:
-            real = real + shortcut(self.real[layer.shortcut.source], layer.shortcut)
-        return hardtanh(real) if layer.hardtanh else real
+        if isinstance(self.path, OwnStreams):
+            return self.path.real(layer, values, self.real)
+        return real_stream(layer, values, self.real, self.network.conventions)
+
+    def _signed(self, layer: Stage, real: NDArray[np.float32]) -> NDArray[np.int8]:
+        if isinstance(self.path, OwnStreams):
+            return self.path.signed(layer, real)
+        return sign(real, self.network.conventions)
 
     def _uncertain(
         self, layer: Stage, values: NDArray[np.float32], bound: NDArray[np.float32]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from refdesign.verify.mutants.catalogue import Mutant, catalogue, mutant
 
 if TYPE_CHECKING:
     from refdesign.verify.mutants.measure import Kills
+    from refdesign.verify.mutants.naming import Naming
 
 EXAMPLES = 10
 """Networks a case, as far as nothing else is asked for: fewer than the suite has."""
@@ -27,7 +29,10 @@ EXAMPLES = 10
               help="Networks a case, times its effort.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, help="Which networks.")
 @click.option("--first", is_flag=True, help="Stop at the first case that notices a mutant.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, metavar="N", help="Processes side by side.")
+@click.option("--workers", type=click.IntRange(min=1), default=lambda: os.cpu_count() or 1, metavar="N",
+              show_default="one for each processor", help="Processes side by side.")  # fmt: skip
+@click.option("--diagnosis", is_flag=True, help="Measure the diagnosis, too: by which change it names each mutant.")
+@click.option("--logits", is_flag=True, help="With --diagnosis: the mutants answer the last layer only.")
 @click.option("--list", "listing", is_flag=True, help="List the mutants, and measure nothing.")
 @click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Write the catalogue and the matrix.")
 @common.json_option
@@ -39,6 +44,8 @@ def mutants(
     seed: int,
     first: bool,
     workers: int,
+    diagnosis: bool,
+    logits: bool,
     listing: bool,
     markdown: Path | None,
     as_json: bool,
@@ -51,8 +58,8 @@ def mutants(
     \b
     Examples:
       refdesign mutants --list
-      refdesign mutants --workers 2
-      refdesign mutants phase-runs-on tail-counts
+      refdesign mutants --first
+      refdesign mutants --diagnosis phase-runs-on tail-counts
 
     Exit status 0: every mutant is noticed; 1: one is not.
     """
@@ -62,19 +69,29 @@ def mutants(
         return
     if importlib.util.find_spec("hypothesis") is None:
         raise missing_extra("verify", "hypothesis")
-    from refdesign.verify.mutants import measure, page
+    from refdesign.verify.mutants import measure, naming, naming_page, page
 
     with common.progress_bar("mutants") as advance:
         found = measure.measure(
             chosen, examples_per_case=examples, seed=seed, stop=first, workers=workers, progress=advance
         )
+    named: list[Naming] = []
+    if diagnosis:
+        with common.progress_bar("diagnoses") as advance:
+            named = naming.name_all(chosen, logits_only=logits, workers=workers, progress=advance)
     survivors = [kills.mutant for kills in found if not kills.killed]
     if markdown is not None:
-        atomic.write_bytes(markdown, page.markdown(chosen, found, examples).encode())
+        text = page.markdown(chosen, found, examples)
+        if diagnosis:
+            text += "\n" + naming_page.naming_markdown(chosen, named)
+        atomic.write_bytes(markdown, text.encode())
     if as_json:
-        common.print_json({"mutants": [kills.to_dict() for kills in found], "survivors": survivors})
+        diagnosed = {"diagnosis": [entry.to_dict() for entry in named]} if diagnosis else {}
+        common.print_json({"mutants": [kills.to_dict() for kills in found], "survivors": survivors, **diagnosed})
     else:
         _print(found, survivors, first)
+        if diagnosis:
+            _print_named(chosen, named)
     ctx.exit(1 if survivors else 0)
 
 
@@ -91,7 +108,7 @@ def _list(chosen: list[Mutant], as_json: bool) -> None:
 def _plain(entry: Mutant) -> dict[str, Any]:
     return {
         "mutant": entry.name, "class": entry.bug_class, "where": entry.where, "what": entry.what,
-        "origin": entry.origin, "issues": entry.issues,
+        "origin": entry.origin, "issues": entry.issues, "named": entry.named, "beyond": entry.beyond,
         "edits": [{"file": edit.file, "old": edit.old, "new": edit.new} for edit in entry.edits],
     }  # fmt: skip
 
@@ -113,6 +130,19 @@ def _print(found: list[Kills], survivors: list[str], first: bool) -> None:
     console.print(common.cell(f"{noticed} of {len(found)} mutants are noticed"))
     if survivors:
         console.print(common.cell(f"not noticed: {', '.join(survivors)}"))
+
+
+def _print_named(chosen: list[Mutant], named: list[Naming]) -> None:
+    from refdesign.verify.mutants import naming_page
+
+    made = common.table("mutant", "network", "named", left=("mutant", "network", "named"))
+    for entry in named:
+        if entry.shows:
+            made.add_row(*(common.cell(text) for text in (entry.mutant, entry.ground, naming_page.outcome(entry))))
+    console = common.console()
+    console.print(made)
+    for line in naming_page.summary(chosen, named):
+        console.print(common.cell(line))
 
 
 def _by_case(found: list[Kills]) -> Any:

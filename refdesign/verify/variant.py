@@ -1,14 +1,8 @@
-"""The reference with known faults in it: what the diagnosis runs, change by change.
-
-A `Variant` is a network with changes, each in some of its layers. A change acts at one of the places where
-implementations go wrong: the images, the conventions, a layer's data, its accumulators, its decision, or how the
-outputs are written down.
-"""
+"""The reference with known faults in it: what the diagnosis runs, change by change."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,115 +11,66 @@ from numpy.typing import NDArray
 from refdesign.bits import PackedBits
 from refdesign.conventions import Conventions
 from refdesign.errors import RefdesignError
-from refdesign.fold import Thresholds
-from refdesign.network import Layer, NetworkData, Stage
+from refdesign.fold import Thresholds, fold
+from refdesign.network import BinaryConv2d, CombinedConv2d, Layer, NetworkData, Stage, accumulator_domain, fold_channels
+from refdesign.ops.batch_norm import dithered_batch_norm
 from refdesign.ops.dense import flatten_bits
-from refdesign.ops.dither import phases
-from refdesign.run import PackedPath, fold_layer, prepared_sums, run_along
+from refdesign.ops.sign import sign
+from refdesign.parameters import NO_DITHER
+from refdesign.run import PackedPath, logits_of, prepared_sums, real_stream, run_along
+from refdesign.verify.change import Change, Decision, NotApplicable, Place, Placed, Stream
 
 Integers = NDArray[np.int32]
+Real = NDArray[np.float32]
 Outputs = dict[str, NDArray[Any]]
 _KEPT = 64  # changed layers whose preparation is kept
+_FAR = 1 << 23  # every float program holds integers up to twice that
+_TRACE_BYTES = 128 << 20
 _GEOMETRY = ("stride", "padding", "padding_mode", "dilation", "groups", "multiplier", "offset")
 
 
-@dataclass(frozen=True)
-class Place:
-    """Where a change is at work: a layer of the unchanged or changed network, and the layer's input bits."""
+class Trace:
+    """What unchanged layers make of inputs that were met before, so that it is computed once for all variants.
 
-    network: NetworkData
-    layer: Stage
-    inputs: Any
+    Inputs are known by identity: images that were announced, and what was computed from known inputs.
 
-
-@dataclass
-class Decision:
-    """How a layer turns accumulators into bits, for a change to spoil.
-
-    Attributes:
-        threshold, direction, constant: (m, n, C), as in `Thresholds`.
-        zero_low, zero_high: (m, n, C); accumulators between them give 0.
-        step: the distance between attainable accumulators.
-        rows, columns: (H, W), the phase over every pixel.
-        channels: (C,), the channel of the thresholds that every channel uses.
-        a: int64 (N, H, W, C), the accumulators, after the pool.
-        before_pool: the accumulators before it; the same where there is none.
-        pooled: (rows, columns) of the pool, or None.
-        bits: the outcome where a change decides by itself, int8 (N, H, W, C).
+    Args:
+        limit: bytes that are kept at most; what comes after is computed anew each time.
     """
 
-    threshold: NDArray[np.int64]
-    direction: NDArray[np.int8]
-    constant: NDArray[np.int8]
-    zero_low: NDArray[np.int64]
-    zero_high: NDArray[np.int64]
-    step: int
-    rows: NDArray[np.intp]
-    columns: NDArray[np.intp]
-    a: NDArray[np.int64]
-    before_pool: NDArray[np.int64]
-    pooled: tuple[int, int] | None
-    layer: Stage
-    conventions: Conventions
-    bits: NDArray[np.int8] | None = None
+    def __init__(self, limit: int = _TRACE_BYTES) -> None:
+        self._limit = limit
+        self._known: dict[int, Any] = {}  # holds the objects, so that their identities stay theirs
+        self._made: dict[tuple[Any, ...], Any] = {}
 
-    def decide(self) -> NDArray[np.int8]:
-        """The bits, int8 (N, H, W, C)."""
-        if self.bits is not None:
-            return self.bits
-        return self.compare(self.a, self.rows, self.columns)
+    def announce(self, images: NDArray[np.uint8]) -> None:
+        """Start a trace from these images."""
+        self._known[id(images)] = images
 
-    def compare(self, a: NDArray[np.int64], rows: NDArray[np.intp], columns: NDArray[np.intp]) -> NDArray[np.int8]:
-        """The bits of accumulators (N, H, W, C) under the phases of their pixels, (H, W)."""
-        t, d, c = (field[rows, columns] for field in (self.threshold, self.direction, self.constant))
-        fires = np.where(d > 0, a >= t, np.where(d < 0, a <= t, c > 0))
-        bits = np.where(fires, 1, np.where((d == 0) & (c == 0), 0, -1)).astype(np.int8)
-        low, high = self.zero_low[rows, columns], self.zero_high[rows, columns]
-        if (low <= high).any():
-            bits[(a >= low) & (a <= high)] = 0
-        return bits
+    def knows(self, value: Any) -> bool:
+        """Whether a value was announced, or computed from what was."""
+        return id(value) in self._known
+
+    def get(self, source: Any, key: tuple[Any, ...], make: Callable[[], Any]) -> Any:
+        """What `make` gives; kept, where the source is known, under the source and the key."""
+        if not self.knows(source):
+            return make()
+        full = (id(source), *key)
+        if full not in self._made:
+            made = make()
+            self._limit -= _size(made)
+            if self._limit < 0:
+                return made
+            self._made[full] = self._known[id(made)] = made
+        return self._made[full]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """One known way to go wrong, as functions at the places where it acts; None: it does not act there.
-
-    Attributes:
-        name: short, as it is printed: `sign_at_zero=-1`.
-        group: the class of bug.
-        says: one sentence.
-        conventions: fields of `Conventions` that are replaced, in the whole network.
-        pixels: changes the images, uint8 (N, H, W, C).
-        layer: gives the changed layer, or None where it does not apply.
-        accumulate: changes accumulators before the pool.
-        decide: changes the decision in place.
-        write: changes an output as it is written down, by name; None leaves it.
-        between: whether its decision sees sums between the attainable ones.
-    """
-
-    name: str
-    group: str
-    says: str
-    conventions: Mapping[str, Any] | None = None
-    pixels: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None
-    layer: Callable[[Layer, NetworkData], Layer | None] | None = None
-    accumulate: Callable[[Integers, Place], Integers | None] | None = None
-    decide: Callable[[Decision], bool] | None = None
-    write: Callable[[str, NDArray[Any]], NDArray[Any] | None] | None = None
-    between: bool = False
-
-    @property
-    def by_layer(self) -> bool:
-        """Whether it can be in some layers and not in others."""
-        return any(place is not None for place in (self.layer, self.accumulate, self.decide))
-
-
-class NotApplicable(Exception):
-    """A change that cannot be made in this network."""
+def _size(value: Any) -> int:
+    return int(value.words.nbytes if isinstance(value, PackedBits) else value.nbytes)
 
 
 class Prepared:
-    """What variants of one network share: prepared sums and folded thresholds, by layer.
+    """What variants of one network share: prepared sums, folded thresholds and a trace, by layer.
 
     The network's own layers are kept; of the changed ones those that were made last.
 
@@ -134,11 +79,16 @@ class Prepared:
     """
 
     def __init__(self, network: NetworkData) -> None:
+        self.trace = Trace()
         self._own = {id(part) for layer in network.layers for part in (layer, *_parts(layer))}
         # Each entry with the layer itself, so that ids stay its own as long as the entry lives.
         self._sums: dict[tuple[Any, ...], tuple[Layer, Any]] = {}
         self._folds: dict[tuple[Any, ...], tuple[Layer, Thresholds]] = {}
         self._changed: dict[tuple[Any, ...], tuple[Layer, Layer | None]] = {}
+
+    def owns(self, layer: Layer) -> bool:
+        """Whether a layer is the reference's own, unchanged."""
+        return id(layer) in self._own
 
     def changed(self, change: Change, layer: Layer, network: NetworkData) -> Layer | None:
         """A layer under a change of its data, made once."""
@@ -158,18 +108,24 @@ class Prepared:
             self._sums[key] = (layer, prepared_sums(network, layer))
         return self._sums[key][1]
 
-    def thresholds(self, network: NetworkData, layer: Stage, *, every_integer: bool = False) -> Thresholds:
-        """The layer's thresholds under the network's conventions; weights matter to a first layer only.
+    def thresholds(self, layer: Stage, conventions: Conventions, *, every_integer: bool) -> Thresholds:
+        """The layer's thresholds under these conventions; weights matter to a first layer only.
 
-        `every_integer`: changed sums can lie between the attainable ones, and must be decided there too.
+        `every_integer`: inputs that can be 0, or changed sums, can lie between the attainable ones.
         """
         who = id(layer) if layer.takes == "pixels" else id(layer.batch_norm)
         zeros = getattr(layer, "pads_with_zeros", False)
-        key = (who, id(layer.kernel), layer.fan_in, layer.out_channels, zeros, every_integer, network.conventions)
+        key = (who, id(layer.kernel), layer.fan_in, layer.out_channels, zeros, every_integer, conventions)
         if key not in self._folds:
             self._forget(self._folds)
-            ternary = every_integer or (network.conventions.sign_at_zero == 0 and layer.takes == "bits")
-            self._folds[key] = (layer, fold_layer(network, layer, ternary_input=ternary))
+            low, high, step = accumulator_domain(layer)
+            if every_integer:  # far beyond what the layer can sum: a wrong sum or threshold may lie there
+                low, high, step = np.minimum(low, -_FAR), np.maximum(high, _FAR), 1
+            folded = fold(
+                fold_channels(layer), layer.kernel or NO_DITHER, fan_in=layer.fan_in, conventions=conventions,
+                domain=(low, high, step),
+            )  # fmt: skip
+            self._folds[key] = (layer, folded)
         return self._folds[key][1]
 
     def _forget(self, cache: dict[Any, Any]) -> None:
@@ -186,38 +142,69 @@ class _VariantPath(PackedPath):
     """The packed path with changes in it; prepares a layer when it comes to it."""
 
     def __init__(
-        self, network: NetworkData, prepared: Prepared, changes: Mapping[str, Sequence[Change]]
+        self,
+        network: NetworkData,
+        prepared: Prepared,
+        changes: Mapping[str, Sequence[Change]],
+        conventions: Mapping[str, Conventions],
     ) -> None:  # the base's own preparation is replaced by the shared one
         self.network = network
         self.prepared = prepared
         self.changes = changes
+        self.conventions = conventions
+        self.ternary = any(chosen.sign_at_zero == 0 for chosen in conventions.values())
         self.before_pool: dict[str, Integers] = {}
+        self.inputs: dict[str, Any] = {}
         self.applied: set[str] = set()
         self.pooled: Outputs = {}
 
     def integers(self, layer: Stage, x: Any) -> Integers:
-        flat = flatten_bits(x) if layer.kind == "binary_dense" else x
-        values: Integers = self.prepared.sums(self.network, layer)[0](flat)
-        for change in self.changes.get(layer.name, ()):
-            if change.accumulate is not None:
-                changed = change.accumulate(values, Place(self.network, layer, x))
-                if changed is not None:
-                    self.applied.add(change.name)
-                    values = changed
+        def summed() -> Integers:
+            flat = flatten_bits(x) if layer.kind == "binary_dense" else x
+            found: Integers = self.prepared.sums(self.network, layer)[0](flat)
+            return found
+
+        own = self.prepared.owns(layer)
+        sums: Integers = self.prepared.trace.get(x, (id(layer), "sums"), summed) if own else summed()
+        values = self._spoiled(sums, Place(self.network, layer, x))
         self.before_pool[layer.name] = values
+        if own and values is sums and self.prepared.trace.knows(x):
+            self.inputs[layer.name] = x
         return values
 
-    def bases(self, layer: Any, x: Any) -> list[Integers]:
-        return [convolve(x) for convolve in self.prepared.sums(self.network, layer)]
+    def bases(self, layer: CombinedConv2d, x: Any) -> list[Integers]:
+        """The sums of every basis, each spoiled as those of a layer with this basis alone."""
+        geometry = {name: getattr(layer, name) for name in _GEOMETRY if hasattr(layer, name)}
+        found = []
+        for weights, convolve in zip(layer.weights, self.prepared.sums(self.network, layer), strict=True):
+            alone = BinaryConv2d(name=layer.name, weights=weights, **geometry)
+            found.append(self._spoiled(convolve(x), Place(self.network, alone, x)))
+        return found
+
+    def _spoiled(self, values: Integers, place: Place) -> Integers:
+        """Sums under the changes of sums; the same array where none applies."""
+        for change in self.changes.get(place.layer.name, ()):
+            changed = None if change.accumulate is None else change.accumulate(values, place)
+            if changed is not None:
+                self.applied.add(change.name)
+                values = changed
+        return values
 
     def decide(self, layer: Stage, accumulators: Integers) -> PackedBits:
+        conventions = self.conventions[layer.name]
         here = self.changes.get(layer.name, ())
         summed = any(change.accumulate is not None or change.between for change in here)
-        thresholds = self.prepared.thresholds(self.network, layer, every_integer=summed)
+        every_integer = summed or (self.ternary and layer.takes == "bits")
+        thresholds = self.prepared.thresholds(layer, conventions, every_integer=every_integer)
         changes = [change for change in here if change.decide is not None]
         if not changes:
-            return thresholds.apply(accumulators, checked=False)  # a wrong sum may leave the domain
-        decision = self._decision(layer, thresholds, accumulators)
+            # A wrong sum may leave the domain.
+            key = (id(layer), conventions, every_integer)
+            made: PackedBits = self.prepared.trace.get(
+                self.inputs.get(layer.name), key, lambda: thresholds.apply(accumulators, checked=False)
+            )
+            return made
+        decision = self._decision(layer, conventions, thresholds, accumulators)
         for change in changes:
             if change.decide is not None and change.decide(decision):
                 self.applied.add(change.name)
@@ -225,44 +212,55 @@ class _VariantPath(PackedPath):
             self.pooled[f"{layer.name}.pooled"] = decision.a.astype(np.int32).reshape(accumulators.shape)
         return self.hold(decision.decide().reshape(accumulators.shape))
 
-    def _decision(self, layer: Stage, thresholds: Thresholds, accumulators: Integers) -> Decision:
-        m, n, _ = thresholds.shape
+    def _decision(
+        self, layer: Stage, conventions: Conventions, thresholds: Thresholds, accumulators: Integers
+    ) -> Decision:
         maps = accumulators if accumulators.ndim == 4 else accumulators[:, np.newaxis, np.newaxis]
         before = self.before_pool[layer.name]
-        height, width = maps.shape[1:3]
-        origin = self.network.conventions.kernel_origin
-        rows, columns = np.meshgrid(phases(height, m, origin), phases(width, n, origin), indexing="ij")
-        return Decision(
+        nowhere = np.empty((0, 0), dtype=np.intp)
+        decision = Decision(
             thresholds.threshold.astype(np.int64),
             thresholds.direction.copy(),
             thresholds.constant.copy(),
             thresholds.zero_low.astype(np.int64),
             thresholds.zero_high.astype(np.int64),
             int(thresholds.certificate.domain.step),
-            rows,
-            columns,
+            nowhere,
+            nowhere,
             maps.astype(np.int64),
             (before if before.ndim == 4 else before[:, np.newaxis, np.newaxis]).astype(np.int64),
-            None if layer.pool is None else layer.pool.size,
             layer,
-            self.network.conventions,
+            conventions,
         )
+        decision.rows, decision.columns = decision.phases(*maps.shape[1:3])
+        return decision
 
+    def real(self, layer: Stage, values: NDArray[Any], sources: Mapping[str, Real]) -> Real:
+        conventions = self.conventions[layer.name]
+        for change in self.changes.get(layer.name, ()):
+            if change.real is not None:
+                z = dithered_batch_norm(values, fold_channels(layer), layer.kernel or NO_DITHER, conventions)
+                found = change.real(Stream(layer, z, sources, conventions))
+                if found is not None:
+                    self.applied.add(change.name)
+                    return found
+        return real_stream(layer, values, sources, conventions)
 
-@dataclass(frozen=True)
-class Placed:
-    """A change with the layers that it is in; `where` is how that is printed."""
+    def signed(self, layer: Stage, real: Real) -> NDArray[np.int8]:
+        return sign(real, self.conventions[layer.name])
 
-    change: Change
-    layers: frozenset[str]
-    where: str = "everywhere"
-
-    def __str__(self) -> str:
-        return self.change.name if self.where == "everywhere" else f"{self.change.name} in {self.where}"
+    def logits(self, layer: Stage, values: NDArray[Any]) -> NDArray[Any]:
+        conventions = self.conventions[layer.name]
+        for change in self.changes.get(layer.name, ()):
+            found = None if change.logits is None else change.logits(values, layer, conventions)
+            if found is not None:
+                self.applied.add(change.name)
+                return found
+        return logits_of(layer, values, conventions)
 
 
 class Variant:
-    """A network with changes in it.
+    """A network with changes, each in some of its layers.
 
     Args:
         network: the reference.
@@ -275,31 +273,38 @@ class Variant:
     >>> from refdesign.api import pretrained
     >>> change = Change(name="sign_at_zero=-1", group="sign", says="", conventions={"sign_at_zero": -1})
     >>> digits = pretrained("digits")
-    >>> variant = Variant(digits, (Placed(change, frozenset()),), Prepared(digits))
+    >>> everywhere = frozenset(layer.name for layer in digits.layers)
+    >>> variant = Variant(digits, (Placed(change, everywhere),), Prepared(digits))
     >>> variant.run(np.zeros((2, 8, 8, 1), np.uint8), ("logits",))["logits"].shape
     (2, 10)
     """
 
     def __init__(self, network: NetworkData, placed: Sequence[Placed], prepared: Prepared) -> None:
         self.placed = tuple(placed)
+        self._original = network.layers
         self.prepared = prepared
-        self.network = _changed_network(network, self.placed, prepared)
+        self.network, self.conventions = _changed_network(network, self.placed, prepared)
         self.hooks = {
             layer.name: [p.change for p in placed if layer.name in p.layers] for layer in network.layers
         }  # fmt: skip
 
-    def run(self, images: NDArray[np.uint8], outputs: Sequence[str]) -> Outputs:
+    def run(self, images: NDArray[np.uint8], outputs: Sequence[str], *, idle: bool = False) -> Outputs:
         """The outputs of the network with its changes.
 
+        Args:
+            images: uint8 (N, H, W, C).
+            outputs: which; those that the changed network does not have are left out.
+            idle: whether a change may find nothing that it applies to, as on images in which no sum is too large.
+
         Raises:
-            NotApplicable: a change found nothing that it applies to.
+            NotApplicable: a change found nothing that it applies to, or made a network that cannot be.
         """
         for placed in self.placed:
             if placed.change.pixels is not None:
                 images = placed.change.pixels(images)
         if images.shape[1:] != self.network.input_shape:
             raise NotApplicable
-        path = _VariantPath(self.network, self.prepared, self.hooks)
+        path = _VariantPath(self.network, self.prepared, self.hooks, self.conventions)
         known = [name for name in outputs if name in self.network.output_names]
         try:
             found = run_along(self.network, images, path, known)
@@ -308,42 +313,52 @@ class Variant:
         found |= {name: array for name, array in path.pooled.items() if name in found}
         for placed in self.placed:
             change = placed.change
-            acts = change.accumulate is not None or change.decide is not None
-            if acts and change.name not in path.applied:
+            if change.must_act and not idle and change.name not in path.applied and not self._data_changed(placed):
                 raise NotApplicable
             if change.write is not None:
-                found = _written(found, change.write)
+                found = _written(found, change.write, idle)
         return found
 
+    def _data_changed(self, placed: Placed) -> bool:
+        layers = (layer for layer in self._original if layer.name in placed.layers)
+        return any(self.prepared.changed(placed.change, layer, self.network) is not None for layer in layers)
 
-def _written(outputs: Outputs, write: Callable[[str, NDArray[Any]], NDArray[Any] | None]) -> Outputs:
+
+def _written(outputs: Outputs, write: Callable[[str, NDArray[Any]], NDArray[Any] | None], idle: bool) -> Outputs:
     written = {name: write(name, array) for name, array in outputs.items()}
-    if all(array is None for array in written.values()):
+    if not idle and all(array is None for array in written.values()):
         raise NotApplicable
     return {name: outputs[name] if array is None else array for name, array in written.items()}
 
 
-def _changed_network(network: NetworkData, placed: Sequence[Placed], prepared: Prepared) -> NetworkData:
-    layers, conventions = list(network.layers), network.conventions
+def _changed_network(
+    network: NetworkData, placed: Sequence[Placed], prepared: Prepared
+) -> tuple[NetworkData, dict[str, Conventions]]:
+    """The network with the changes of its layers' data, and every layer's conventions."""
+    layers = list(network.layers)
+    conventions = {layer.name: network.conventions for layer in layers}
     try:
         for entry in placed:
             if entry.change.conventions is not None:
-                changed = conventions.replace(**entry.change.conventions)
-                if changed == conventions:
+                changed = {n: conventions[n].replace(**entry.change.conventions) for n in sorted(entry.layers)}
+                if all(conventions[name] == found for name, found in changed.items()):
                     raise NotApplicable
-                conventions = changed
+                conventions |= changed
             if entry.change.layer is not None:
                 made = [
                     prepared.changed(entry.change, layer, network) if layer.name in entry.layers else None
                     for layer in layers
                 ]
-                if all(layer is None for layer in made):
+                if all(layer is None for layer in made) and not entry.change.must_act:
                     raise NotApplicable
                 layers = [old if new is None else new for old, new in zip(layers, made, strict=True)]
-        if conventions == network.conventions and all(a is b for a, b in zip(layers, network.layers, strict=True)):
-            return network
-        return NetworkData(
-            name=network.name, input_shape=network.input_shape, layers=tuple(layers), conventions=conventions
-        )
+        shared = next(iter(conventions.values()))
+        if any(chosen != shared for chosen in conventions.values()):
+            shared = network.conventions
+        if shared != network.conventions or any(a is not b for a, b in zip(layers, network.layers, strict=True)):
+            network = NetworkData(
+                name=network.name, input_shape=network.input_shape, layers=tuple(layers), conventions=shared
+            )
     except RefdesignError as error:
         raise NotApplicable(str(error)) from error
+    return network, conventions

@@ -12,6 +12,8 @@ from refdesign.verify.compare import EQUAL, compare
 from refdesign.verify.diagnosis import Diagnosis, diagnose
 from refdesign.verify.doors.callable import CallableDoor
 from refdesign.verify.hypotheses import CATALOGUE
+from refdesign.verify.mutants.catalogue import mutant
+from refdesign.verify.mutants.grounds import ground
 from tests.verify.port import FAULTS, Port
 from tests.verify.subjects import images_for, uneven
 
@@ -65,14 +67,60 @@ def test_a_fault_in_one_layer_is_placed_there(layer: str) -> None:
     assert str(diagnosis.explanations[0]) == f"dither added in {layer}"
 
 
-def test_a_pair_of_faults_is_found() -> None:
-    class Two(Port):
-        def has(self, fault: str) -> bool:
-            return (fault, self.layer) in (("dither added", "first"), ("minimum pool", "third"))
+class _Faults(Port):
+    """Faults by layer."""
 
-    diagnosis = _diagnosis(NETWORK, Two(NETWORK))
-    assert {placed.change.name for placed in diagnosis.explanations[0].changes} == {"dither added", "minimum pool"}
+    def __init__(self, *faults: tuple[str, str]) -> None:
+        super().__init__(NETWORK)
+        self.by_layer = faults
+
+    def has(self, fault: str) -> bool:
+        return (fault, self.layer) in self.by_layer
+
+
+PAIRS: tuple[tuple[tuple[str, str], tuple[str, str]], ...] = (
+    (("dither added", "first"), ("minimum pool", "third")),
+    (("true convolution", "second"), ("beta forgotten", "second")),
+    (("gamma loses its sign", "second"), ("flattened as nchw", "fourth")),
+)
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair[0][0]} and {pair[1][0]}")
+def test_a_pair_of_faults_is_found(pair: tuple[tuple[str, str], tuple[str, str]]) -> None:
+    diagnosis = _diagnosis(NETWORK, _Faults(*pair))
+    assert diagnosis.explanations, diagnosis.verdict
+    placed = diagnosis.explanations[0].changes
+    assert len(placed) == 2
+    for found, (fault, layer) in zip(placed, pair, strict=True):
+        assert found.change.name in FAULTS[fault]
+        assert found.where in (layer, "everywhere")  # some layers are the only ones of their kind
     assert diagnosis.confirmed
+
+
+def test_a_pair_of_faults_is_found_by_the_logits_alone() -> None:
+    pair = (("dither added", "second"), ("minimum pool", "third"))
+    diagnosis = _diagnosis(NETWORK, _logits_only(_Faults(*pair)))
+    assert diagnosis.explanations, diagnosis.verdict
+    assert {placed.change.name for placed in diagnosis.explanations[0].changes} == {"dither added", "minimum pool"}
+
+
+def test_a_fault_is_named_beside_logits_that_are_rounded_otherwise() -> None:
+    """A library sums and scales in its own way: its logits are right within rounding, and never equal."""
+    network = ground("windows").network
+    wrong = mutant("phase-swapped").implementation(network)
+
+    def rounded(images: Any) -> Any:
+        answer = dict(wrong(images))
+        logits = answer["logits"]
+        return answer | {"logits": np.nextafter(logits, np.float32(np.inf), dtype=np.float32)}
+
+    door = CallableDoor(rounded, network, repeat=False)
+    sample = compare(network, door, ground("windows").images[:40]).sample
+    assert sample is not None
+    found = diagnose(network, sample, door.ask)
+    assert found.besides == "logits"
+    assert found.verdict.startswith("matches bit for bit, but for the rounding of logits, with phase rows and columns")
+    assert found.confirmed
 
 
 def test_what_cannot_be_asked_again_is_unconfirmed() -> None:
@@ -108,8 +156,27 @@ def test_a_fault_that_only_the_sample_hides_is_not_claimed() -> None:
     assert _diagnosis(NETWORK, sly, seconds=10.0).explanations == ()
 
 
+def test_a_kind_sample_does_not_end_the_search() -> None:
+    """Fresh images refute the first change that fits; what they were answered leads to the right one."""
+    wrong = Port(NETWORK, "no dither")
+    images = images_for(NETWORK, 400, 3)
+    kind = images[(wrong(images)["logits"] == Port(NETWORK, "dither added")(images)["logits"]).all(axis=1)][:6]
+    door = CallableDoor(_logits_only(wrong), NETWORK, repeat=False)
+    sample = compare(NETWORK, door, kind).sample
+    assert sample is not None
+    names = {"no dither", "dither added"}
+    catalogue = [change for change in CATALOGUE if change.name in names]
+    assert {str(e) for e in diagnose(NETWORK, sample, catalogue=catalogue).explanations} == names
+    found = diagnose(NETWORK, sample, door.ask, catalogue=catalogue)
+    assert [str(e) for e in found.explanations] == ["no dither"]
+    assert found.confirmed
+    only = [change for change in catalogue if change.name == "dither added"]
+    assert diagnose(NETWORK, sample, door.ask, catalogue=only).explanations == ()
+
+
 def test_the_catalogue_names_each_change_once() -> None:
     names = [change.name for change in CATALOGUE]
     assert len(set(names)) == len(names)
-    assert len(names) > 150
+    assert len(names) > 300
+    assert {change.spelling_of for change in CATALOGUE} - {""} <= set(names)
     assert all(change.says and change.group for change in CATALOGUE)

@@ -23,8 +23,8 @@ class Case:
     Attributes:
         name: `chapter/case`.
         what: what it would catch, in a sentence.
-        on: the special layer: `"pixels"`, `"conv"`, `"dense"`, `"last conv"`, `"last dense"`; or `"any"`,
-            `"residual"`: whole networks of every kind.
+        on: the special layer: `"pixels"`, `"conv"`, `"dense"`, `"last conv"`, `"last dense"`, `"last bases"`; or
+            `"any"`, `"residual"`: whole networks of every kind.
         conventions: by field, the choices to draw from; fields that do not stand here are as in `PAPER`.
         channels: outputs of the layer before the special one to choose from.
         outputs: the special layer's own.
@@ -139,6 +139,9 @@ CASES: tuple[Case, ...] = (
     *(_batch_norm(arithmetic) for arithmetic in ARITHMETICS),
     *(_logits(arithmetic) for arithmetic in ARITHMETICS),
     Case(name="last layer/sums", what="logits without batch norm", on="last dense"),
+    Case(name="last layer/bases", what="three bases whose scaled sums are rounded one after the other: their order",
+         on="last bases", norm=True, channels=(3, 66), kernels=(1, 2), conventions={"arithmetic": ARITHMETICS[1:3]},
+         needs=("convolution_last", "batch_norm", "layer:combined_conv2d")),
     Case(name="last layer/convolution", what="a convolution as the last layer", on="last conv", norm=True,
          needs=("convolution_last", "batch_norm")),
     *(_zero(value) for value in (1, -1, 0)),

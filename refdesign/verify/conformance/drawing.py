@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from refdesign.api import Network
 from refdesign.bits import PackedBits
 from refdesign.conventions import PAPER, Conventions
-from refdesign.network import BinaryConv2d, BinaryDense, Layer, MaxPool, PixelConv2d
+from refdesign.network import BinaryConv2d, BinaryDense, CombinedConv2d, Layer, MaxPool, PixelConv2d
 from refdesign.parameters import BatchNorm, ThresholdKernel
 from refdesign.verify import parameter_strategies as parameters
 from refdesign.verify.conformance.capabilities import VALUES, Capabilities, traits
@@ -140,6 +140,8 @@ def _special(
     if pool is not None:
         extents = [(e - size) // step + 1 for e, size, step in zip(extents, pool.size, pool.stride, strict=True)]
     reach = weight_shape[1] * weight_shape[2] * weight_shape[3]
+    if case.on == "last bases":
+        return _bases(draw, choices, weight_shape, geometry), (extents[0], extents[1], outputs)
     special: dict[str, Any] = {"weights": _weights(draw, weight_shape, case)}
     if case.on == "pixels":
         special["multiplier"], special["offset"] = draw(st.sampled_from(((2, -255), (1, 0), (-3, 7))))
@@ -152,6 +154,22 @@ def _special(
     tail = _tail(draw, case, choices, (extents[0], extents[1], outputs), reach)
     kind = PixelConv2d if case.on == "pixels" else BinaryConv2d
     return kind(name="special", pool=pool, **geometry, **special, **tail), (extents[0], extents[1], outputs)
+
+
+def _bases(
+    draw: st.DrawFn, choices: Conventions, weight_shape: tuple[int, int, int, int], geometry: dict[str, Any]
+) -> CombinedConv2d:
+    """Three bases with scales that no power of two relates, so that every product and sum of theirs is rounded.
+
+    Batch norm scales by 1 and adds nothing: a last place that differs in a sum differs in the logits, too.
+    """
+    channels = weight_shape[0]
+    ones, zeros = np.ones(channels, np.float32), np.zeros(channels, np.float32)
+    steps = draw(st.lists(st.integers(1, 999), min_size=3 * channels, max_size=3 * channels))
+    scales = (np.array(steps, dtype=np.float64) / 997 + 1 / 3).astype(np.float32).reshape(3, channels)
+    planes = tuple(draw(parameters.packed(weight_shape)) for _ in range(3))
+    norm = BatchNorm(ones, zeros, zeros, ones, 0.0)
+    return CombinedConv2d(name="special", weights=planes, scales=scales, batch_norm=norm, **geometry)
 
 
 def _tail(draw: st.DrawFn, case: Case, choices: Conventions, shape: tuple[int, int, int], reach: int) -> dict[str, Any]:

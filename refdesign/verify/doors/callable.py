@@ -15,8 +15,8 @@ class CallableDoor:
     """Asks a callable; whatever it does is part of the answer.
 
     The first batch is asked twice, to see whether the answers repeat. An implementation that has a method
-    `run_layer(layer_name, inputs)` can be asked layer by layer; for a layer with a shortcut it gets a third argument, the
-    real streams of earlier layers by name.
+    `run_layer(layer_name, inputs)` can be asked layer by layer; for a layer with a shortcut it gets a third argument,
+    the real streams of earlier layers by name.
 
     Args:
         implementation: bound to the network.

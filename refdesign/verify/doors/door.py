@@ -28,7 +28,7 @@ class Door(Protocol):
         """The answer to a batch of images; files answer for the next images in order."""
 
     def ask_layer(self, layer: str, inputs: Images, real: RealStreams | None = None) -> Answer | None:
-        """The answer of one layer to inputs of our choice, and to what its shortcut reads; None where it has no such way."""
+        """The answer of one layer to inputs of our choice and to what its shortcut reads; None: it has no such way."""
 
     def close(self) -> tuple[Finding, ...]:
         """End it; what was wrong at the end."""

@@ -2,59 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refdesign.bits import WORD, PackedBits, unpack
-from refdesign.network import BinaryConv2d, BinaryDense, CombinedConv2d, Convolution, PixelConv2d
-from refdesign.ops import unpacked
-from refdesign.verify.variant import Change, Place
+from refdesign.bits import WORD
+from refdesign.network import BinaryConv2d, BinaryDense, Convolution
+from refdesign.verify.change import Change, Place
+from refdesign.verify.hypotheses.precision import ROUNDINGS
+from refdesign.verify.hypotheses.windows import products_in, weights_of
 
 Integers = NDArray[np.int32]
-
-
-def _binary(place: Place) -> bool:
-    return isinstance(place.layer, (BinaryConv2d, BinaryDense))
+Counted = Callable[[Integers, Integers, int], Integers]
+"""Another accumulator from the right one, the number of products in each, and the whole window's number."""
 
 
 def _valid(a: Integers, place: Place) -> Integers:
-    """How many products each accumulator sums, broadcastable to it."""
+    """How many products each accumulator sums: zero padding and inputs of 0 count for nothing."""
     layer = place.layer
-    if not isinstance(layer, Convolution) or not layer.pads_with_zeros:
+    if place.inputs.nonzero is None and not (isinstance(layer, Convolution) and layer.pads_with_zeros):
         return np.full((1,) * a.ndim, layer.fan_in, dtype=np.int32)
-    height, width, channels = place.network.shapes[layer.name].input
-    out, rows, columns, depth = layer.weight_shape
-    ones = np.ones((1, height, width, channels), dtype=np.int8)
-    return unpacked.conv2d(
-        ones, np.ones((out, rows, columns, depth), np.int8), stride=layer.stride, padding=layer.padding,
-        padding_mode="zeros", dilation=layer.dilation, groups=layer.groups,
-    )  # fmt: skip
+    found = products_in(place, weights_of(place))
+    return np.full((1,) * a.ndim, layer.fan_in, dtype=np.int32) if found is None else found
 
 
-def _matches(a: Integers, place: Place) -> Integers | None:
-    return (a + _valid(a, place)) // 2 if _binary(place) else None
-
-
-def _mismatches(a: Integers, place: Place) -> Integers | None:
-    return (_valid(a, place) - a) // 2 if _binary(place) else None
-
-
-def _full_fan_in(a: Integers, place: Place) -> Integers | None:
-    """2p - N with the whole window's N, where the padding counts for nothing."""
-    if not _binary(place):
+def _counted(a: Integers, place: Place, change: Counted) -> Integers | None:
+    """A slip in counting, of binary layers only."""
+    if not isinstance(place.layer, (BinaryConv2d, BinaryDense)):
         return None
-    valid = _valid(a, place)
-    return a - (place.layer.fan_in - valid) if (valid != place.layer.fan_in).any() else None
-
-
-def _padding_matches(a: Integers, place: Place) -> Integers | None:
-    """The padded positions count as matches."""
-    if not _binary(place):
-        return None
-    valid = _valid(a, place)
-    return a + (place.layer.fan_in - valid) if (valid != place.layer.fan_in).any() else None
+    changed = change(a, _valid(a, place), place.layer.fan_in)
+    return None if np.array_equal(changed, a) else changed.astype(np.int32)
 
 
 def _tail(place: Place, word: int) -> int:
@@ -68,80 +47,43 @@ def _tail(place: Place, word: int) -> int:
     return 0
 
 
-def _tail_matches(a: Integers, place: Place, word: int) -> Integers | None:
+def _tails(a: Integers, place: Place, word: int, times: int, padding: bool) -> Integers | None:
+    """Tail bits count so many times; `padding`: positions in the zero padding count in N, too."""
     tail = _tail(place, word)
-    return a + 2 * tail if tail else None
+    if not padding:
+        return (a + times * tail).astype(np.int32) if tail else None
+    if not any(getattr(layer, "pads_with_zeros", False) for layer in place.network.layers):
+        return None  # the same as without
+    if not isinstance(place.layer, (BinaryConv2d, BinaryDense)):
+        return None
+    valid = _valid(a, place)
+    return np.where(valid == 0, a, a + times * tail + place.layer.fan_in - valid).astype(np.int32)
 
 
-def _tail_in_both(a: Integers, place: Place, word: int) -> Integers | None:
-    """p counts the tails as matches and N the whole words: they cancel by half."""
-    tail = _tail(place, word)
-    return a + tail if tail else None
+def _any_sum(a: Integers, place: Place, change: Callable[[Integers], Integers]) -> Integers | None:
+    """A change of the number alone, in any layer."""
+    changed = change(a)
+    return None if np.array_equal(changed, a) else changed.astype(np.int32)
 
 
-def _padded_n(a: Integers, place: Place, word: int) -> Integers | None:
-    tail = _tail(place, word)
-    return a - tail if tail else None
+def _saturated(a: Integers, bits: int) -> Integers:
+    return np.clip(a, -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
 
 
-def _negated(a: Integers, place: Place) -> Integers | None:
-    return -a if _binary(place) else None
-
-
-def _doubled(a: Integers, place: Place) -> Integers | None:
-    return (2 * a).astype(np.int32) if _binary(place) else None
-
-
-def _halved(a: Integers, place: Place) -> Integers | None:
-    return a >> 1 if _binary(place) else None
-
-
-def _added(a: Integers, place: Place, by: int) -> Integers:
-    return a + np.int32(by)
-
-
-def _saturated(a: Integers, place: Place, bits: int) -> Integers | None:
-    clipped = np.clip(a, -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
-    return clipped if (clipped != a).any() else None
-
-
-def _wrapped(a: Integers, place: Place, bits: int) -> Integers | None:
+def _wrapped(a: Integers, bits: int) -> Integers:
     half = 1 << (bits - 1)
-    wrapped = ((a + half) % (2 * half) - half).astype(np.int32)
-    return wrapped if (wrapped != a).any() else None
+    return (a + half) % (2 * half) - half
 
 
-def _masked(a: Integers, place: Place, lost: str) -> Integers | None:
-    """Sums that leave out the last tap, the last input channel, or the channels of the last word."""
-    layer = place.layer
-    weights = getattr(layer, "weights", None)
-    if not isinstance(weights, PackedBits) or isinstance(layer, CombinedConv2d):
-        return None
-    w = unpack(weights).astype(np.int8)
-    depth = w.shape[-1]
-    if lost == "tap":
-        if w.ndim != 4 or w.shape[1] * w.shape[2] == 1:
-            return None
-        w[:, -1, -1] = 0
-    elif lost == "channel":
-        w[..., -1] = 0
-    elif depth <= WORD:
-        return None
-    else:
-        w[..., (depth - 1) // WORD * WORD :] = 0
-    if isinstance(layer, BinaryDense):
-        return unpacked.dense(unpack(place.inputs).reshape(len(a), -1), w)
-    if not isinstance(layer, Convolution):
-        return None
-    x = place.inputs
-    if isinstance(layer, PixelConv2d):
-        x = x.astype(np.int64) * layer.multiplier + layer.offset
-    else:
-        x = unpack(x)
-    return unpacked.conv2d(
-        x, w, stride=layer.stride, padding=layer.padding, padding_mode=layer.padding_mode,
-        dilation=layer.dilation, groups=layer.groups,
-    )  # fmt: skip
+def _rounded(a: Integers, to: str) -> Integers:
+    return ROUNDINGS[to](a).astype(np.int32)
+
+
+def _counter(a: Integers, valid: Integers, fan_in: int, bits: int | None, matches: bool) -> Integers:
+    """The count of matches or of differing bits is cut to so many bits; None: to ceil(log2 N)."""
+    width = max(1, (fan_in - 1).bit_length()) if bits is None else bits
+    count = (valid + a if matches else valid - a) // 2 % (1 << width)
+    return 2 * count - valid if matches else valid - 2 * count
 
 
 def _transposed(a: Integers, place: Place) -> Integers | None:
@@ -152,102 +94,60 @@ def _channels_reversed(a: Integers, place: Place) -> Integers | None:
     return a[..., ::-1] if a.shape[-1] > 1 else None
 
 
-_S, _W = "2p - N", "width"
+_S, _W, _L = "2p - N", "width", "tail bits"
+_COUNTS: tuple[tuple[str, str, str, Counted], ...] = (
+    ("accumulator is p, not 2p - N", _S, "the number of matches is taken for the sum", lambda a, n, k: (a + n) // 2),
+    ("accumulator counts mismatches", _S, "popcount(x xor w) is taken for the sum", lambda a, n, k: (n - a) // 2),
+    ("accumulator negated", "polarity", "xor stands for xnor", lambda a, n, k: -a),
+    ("N of the whole window at padded borders", _S, "2p - N with the full N under zero padding",
+     lambda a, n, k: a - (k - n)),
+    ("padded positions count as matches", "padding", "zero padding enters as matching bits", lambda a, n, k: a + k - n),
+    ("accumulator halved", _S, "p - N/2 stands for 2p - N", lambda a, n, k: a >> 1),
+    ("accumulator doubled", _S, "2a stands for a", lambda a, n, k: 2 * a),
+    ("counter of differing bits too narrow for N", _W, "it has ceil(log2 N) bits, so N becomes 0",
+     partial(_counter, bits=None, matches=False)),
+    ("counter of matches too narrow for N", _W, "it has ceil(log2 N) bits, so N becomes 0",
+     partial(_counter, bits=None, matches=True)),
+    ("counter of differing bits wraps at 8 bits", _W, "an octet holds the number of differing bits",
+     partial(_counter, bits=8, matches=False)),
+    ("counter of matches wraps at 8 bits", _W, "an octet holds the number of matches",
+     partial(_counter, bits=8, matches=True)),
+)  # fmt: skip
+_ADDED = (
+    ("accumulator + 1", "every sum is one too large", 1),
+    ("accumulator - 1", "every sum is one too small", -1),
+    ("accumulator + 2", "one match too many", 2),
+    ("accumulator - 2", "one match too few", -2),
+)
+_TAILS = (
+    ("tail bits of {}-bit words count as matches", "the bits after the last channel are not masked", 2, False),
+    ("tail bits of {}-bit words count, N too", "tails count as matches and N counts whole words", 1, False),
+    ("tail bits of {}-bit words and zero padding count, N too", "N counts whole words at the borders, too", 1, True),
+    ("N in whole {}-bit words", "tails count in N, or as mismatches that N makes up for by half", -1, False),
+    ("tail bits of {}-bit words count as mismatches", "tails differ, and N leaves them out", -2, False),
+)
+
+
+def _any(name: str, group: str, says: str, change: Callable[[Integers], Integers]) -> Change:
+    return Change(name=name, group=group, says=says, accumulate=partial(_any_sum, change=change))
+
 
 SUMS: tuple[Change, ...] = (
-    Change(
-        name="accumulator is p, not 2p - N",
-        group=_S,
-        says="the number of matches is taken for the sum",
-        accumulate=_matches,
-    ),
-    Change(
-        name="accumulator counts mismatches",
-        group=_S,
-        says="popcount(x xor w) is taken for the sum",
-        accumulate=_mismatches,
-    ),
-    Change(name="accumulator negated", group="polarity", says="xor stands for xnor", accumulate=_negated),
-    Change(
-        name="N of the whole window at padded borders",
-        group=_S,
-        says="2p - N with the full N under zero padding",
-        accumulate=_full_fan_in,
-    ),
-    Change(
-        name="padded positions count as matches",
-        group="padding",
-        says="zero padding enters as matching bits",
-        accumulate=_padding_matches,
-    ),
-    *(
-        Change(
-            name=f"tail bits of {word}-bit words count as matches",
-            group="tail bits",
-            says="the bits after the last channel are not masked",
-            accumulate=partial(_tail_matches, word=word),
-        )
-        for word in (8, 16, 32, WORD)
-    ),
-    *(
-        Change(
-            name=f"tail bits of {word}-bit words count, N too",
-            group="tail bits",
-            says="tails count as matches and N counts whole words",
-            accumulate=partial(_tail_in_both, word=word),
-        )
-        for word in (8, 16, 32, WORD)
-    ),
-    *(
-        Change(
-            name=f"N in whole {word}-bit words",
-            group="tail bits",
-            says="N is the number of packed bits, tails included",
-            accumulate=partial(_padded_n, word=word),
-        )
-        for word in (8, 16, 32, WORD)
-    ),
-    Change(name="accumulator halved", group=_S, says="p - N/2 stands for 2p - N", accumulate=_halved),
-    Change(name="accumulator doubled", group=_S, says="2a stands for a", accumulate=_doubled),
-    Change(name="accumulator + 1", group=_S, says="every sum is one too large", accumulate=partial(_added, by=1)),
-    Change(name="accumulator - 1", group=_S, says="every sum is one too small", accumulate=partial(_added, by=-1)),
-    Change(name="accumulator + 2", group=_S, says="one match too many", accumulate=partial(_added, by=2)),
-    Change(name="accumulator - 2", group=_S, says="one match too few", accumulate=partial(_added, by=-2)),
-    *(
-        Change(
-            name=f"accumulator saturates at {bits} bits",
-            group=_W,
-            says=f"sums are clipped to {bits} bits",
-            accumulate=partial(_saturated, bits=bits),
-        )
-        for bits in range(4, 17)
-    ),
-    *(
-        Change(
-            name=f"accumulator wraps at {bits} bits",
-            group=_W,
-            says=f"sums are cut to {bits} bits",
-            accumulate=partial(_wrapped, bits=bits),
-        )
-        for bits in range(4, 17)
-    ),
-    *(
-        Change(
-            name=f"last {lost} lost",
-            group="off by one",
-            says=f"sums leave out the last {lost}",
-            accumulate=partial(_masked, lost=lost),
-        )
-        for lost in ("tap", "channel", "word")
-    ),
-    Change(
-        name="maps transposed", group="layout", says="rows and columns of the sums are swapped", accumulate=_transposed
-    ),
-    Change(
-        name="output channels reversed",
-        group="layout",
-        says="channel C-1-c stands for c",
-        accumulate=_channels_reversed,
-    ),
-)
+    *(Change(name=name, group=group, says=says, accumulate=partial(_counted, change=change))
+      for name, group, says, change in _COUNTS),
+    *(Change(name=name.format(word), group=_L, says=says,
+             accumulate=partial(_tails, word=word, times=times, padding=padding),
+             spelling_of=_TAILS[1][0].format(word) if padding else "")
+      for name, says, times, padding in _TAILS for word in (8, 16, 32, WORD)),
+    *(_any(name, _S, says, partial(np.add, np.int32(by))) for name, says, by in _ADDED),
+    *(_any(f"accumulator saturates at {bits} bits", _W, f"sums are clipped to {bits} bits",
+           partial(_saturated, bits=bits)) for bits in range(4, 17)),
+    *(_any(f"accumulator wraps at {bits} bits", _W, f"sums are cut to {bits} bits", partial(_wrapped, bits=bits))
+      for bits in range(4, 17)),
+    *(_any(f"accumulator in {to}", _W, f"sums are rounded to {to}", partial(_rounded, to=to)) for to in ROUNDINGS),
+    Change(name="maps transposed", group="layout", says="rows and columns of the sums are swapped",
+           accumulate=_transposed),
+    Change(name="output channels reversed", group="layout", says="channel C-1-c stands for c",
+           accumulate=_channels_reversed),
+)  # fmt: skip
 """Changes of accumulators."""

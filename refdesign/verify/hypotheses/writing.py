@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refdesign.verify.variant import Change
+from refdesign.verify.change import Change
 
 Array = NDArray[Any]
+Images = NDArray[np.uint8]
 
 
 def _of(part: str) -> str:
@@ -75,12 +77,22 @@ def _swapped_bytes(name: str, array: Array) -> Array | None:
 
 
 def _image_transposed(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return images.swapaxes(1, 2)
+    """The image's memory read by columns."""
+    return images.swapaxes(1, 2).reshape(images.shape)
 
 
 def _narrow(name: str, array: Array, dtype: type[np.integer[Any]]) -> Array | None:
     return array.astype(dtype) if array.dtype == np.int32 else None
 
+
+_IMAGES: tuple[tuple[str, str, Callable[[Images], Images]], ...] = (
+    ("image read with rows and columns swapped", "the image is transposed", _image_transposed),
+    ("image read upside down", "the last row comes first", lambda images: images[:, ::-1]),
+    ("image read mirrored", "the last column comes first", lambda images: images[:, :, ::-1]),
+    ("image read with its channels reversed", "BGR for RGB", lambda images: images[..., ::-1]),
+    ("image read as NCHW", "channels come before rows",
+     lambda images: images.transpose(0, 3, 1, 2).reshape(images.shape)),
+)  # fmt: skip
 
 WRITING: tuple[Change, ...] = (
     Change(
@@ -168,29 +180,6 @@ WRITING: tuple[Change, ...] = (
         says="sums are cut to int16 as they are written",
         write=partial(_narrow, dtype=np.int16),
     ),
-    Change(
-        name="image read with rows and columns swapped",
-        group="input",
-        says="the image is transposed",
-        pixels=_image_transposed,
-    ),
-    Change(
-        name="image read upside down",
-        group="input",
-        says="the last row comes first",
-        pixels=lambda images: images[:, ::-1],
-    ),
-    Change(
-        name="image read mirrored",
-        group="input",
-        says="the last column comes first",
-        pixels=lambda images: images[:, :, ::-1],
-    ),
-    Change(
-        name="image read as NCHW",
-        group="input",
-        says="channels come before rows",
-        pixels=lambda images: images.transpose(0, 3, 1, 2).reshape(images.shape),
-    ),
+    *(Change(name=name, group="input", says=says, pixels=pixels) for name, says, pixels in _IMAGES),
 )
 """Changes of reading and writing."""

@@ -52,6 +52,8 @@ class Mutant:
         origin: how it comes about.
         issues: public issues in which it, or its like, happened.
         edits: the changes that make it.
+        named: the changes of the reference that are the same mistake, by which a diagnosis should name it first.
+        beyond: where there are none, why not.
     """
 
     name: str
@@ -61,6 +63,8 @@ class Mutant:
     origin: str
     issues: tuple[str, ...]
     edits: tuple[Edit, ...]
+    named: tuple[str, ...] = ()
+    beyond: str = ""
 
     def implementation(self, network: NetworkData) -> Bound:
         """The mutant, bound to a network: uint8 images (N, H, W, C) in, every output by name out.
@@ -94,6 +98,8 @@ def catalogue() -> tuple[Mutant, ...]:
             entry["origin"],
             tuple(entry.get("issues", ())),
             tuple(Edit(**edit) for edit in entry["edits"]),
+            tuple(entry.get("named", ())),
+            entry.get("beyond", ""),
         )
         for entry in tomllib.loads(text)["mutant"]
     )

@@ -15,7 +15,7 @@ Each entry is a wrong implementation: a right one (`refdesign/verify/mutants/sub
 They are data, in `refdesign/verify/mutants/catalogue.toml`, and were written without a look at the diagnosis that is
 measured with them. This page is written by a command:
 
-    refdesign mutants --workers 2 --markdown docs/mutants.md
+    refdesign mutants --diagnosis --markdown docs/mutants.md
 
 """
 
