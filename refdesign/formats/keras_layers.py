@@ -133,7 +133,8 @@ class _Reader:
     def rescale(self, layer: KerasLayer) -> None:
         if self.stage is not None or self.plan.layers or self.plan.pixels is not None:
             raise RefdesignError("found it behind a product or twice, expected one before the first product")
-        self.plan.pixels = scale, offset = layer.number("scale", 1.0), layer.number("offset", 0.0)
+        names = ("multiplier", "offset") if layer.kind == "pixelinput" else ("scale", "offset")
+        self.plan.pixels = scale, offset = layer.number(names[0], 1.0), layer.number(names[1], 0.0)
         self.plan.report.recognised.append(f"{layer.name}: pixels p enter as {scale:g}*p{offset:+g}")
 
     def zero_pad(self, layer: KerasLayer) -> None:
@@ -308,6 +309,10 @@ class _Reader:
             beta=found.get("beta"), epsilon=layer.number("epsilon", 1e-3),
         )  # fmt: skip
 
+    def norm_design(self, layer: KerasLayer) -> None:
+        self.norm(layer)
+        self.design(layer)
+
     def flatten(self, layer: KerasLayer) -> None:
         self.shape = (math.prod(self.shape),)
 
@@ -363,11 +368,13 @@ class _Reader:
 
 _LAYERS = {
     "rescaling": _Reader.rescale,
+    "pixelinput": _Reader.rescale,
     "zeropadding2d": _Reader.zero_pad,
     "maxpooling2d": _Reader.pool,
     "averagepooling2d": _Reader.average,
     "globalaveragepooling2d": _Reader.average,
     "batchnormalization": _Reader.norm,
+    "batchnormdesign": _Reader.norm_design,
     "flatten": _Reader.flatten,
     "activation": _Reader.activation,
     "design": _Reader.design,
