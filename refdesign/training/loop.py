@@ -100,17 +100,6 @@ def measure(model: nn.Module, images: Tensor, labels: Tensor, loss: str) -> tupl
     return float((found.argmax(dim=1) == labels).double().mean()), float(LOSSES[loss](found, labels))
 
 
-def accuracy(model: nn.Module, data: Labelled) -> float:
-    """The share of images whose largest output is their label's, in eval mode.
-
-    >>> model = nn.Flatten()
-    >>> accuracy(model, Labelled(np.array([[[[3], [9]]], [[[8], [2]]]], np.uint8), np.array([1, 1])))
-    0.5
-    """
-    images, labels = data.tensors()
-    return float((outputs(model, images).argmax(dim=1) == labels).double().mean())
-
-
 class _Best:
     """The weights of the best epoch so far; a state of its own in the checkpoint."""
 
