@@ -9,6 +9,7 @@ element. Nothing is guessed: what was assumed is in the report.
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from refdesign.network import AveragePool, Layer, NetworkData, RealDense
 from refdesign.parameters import ThresholdKernel
 
 _LARGEST_MAP = 1 << 22
+_UINT8 = 2  # ONNX's number of the type
 
 
 @dataclass
@@ -45,13 +47,20 @@ class Report:
     assumed: list[str] = field(default_factory=list)
 
 
-def read(path: str | os.PathLike[str], *, arithmetic: str | None = None) -> tuple[NetworkData, Report]:
+Pixels = Sequence[tuple[float, float]]
+"""Scale and offset of the pixels p for each channel, or once for all: the graph's input is scale*p + offset."""
+
+
+def read(
+    path: str | os.PathLike[str], *, arithmetic: str | None = None, pixels: Pixels | None = None
+) -> tuple[NetworkData, Report]:
     """Read a network from an ONNX file; nothing in it is trusted.
 
     Args:
         path: the file; external data may lie in its folder.
         arithmetic: the arithmetic that the network is meant under, one of `ARITHMETICS`; None is what the operators
             compute one by one in ONNX Runtime, and `"real"` where there is nothing to round.
+        pixels: what the graph's input is of the pixels, where they are normalised before it; None is the pixels.
 
     Returns:
         The network, and what was recognised and assumed.
@@ -64,12 +73,14 @@ def read(path: str | os.PathLike[str], *, arithmetic: str | None = None) -> tupl
     refdesign.errors.RefdesignError: /nowhere/net.onnx: cannot be read: No such file or directory
     """
     try:
-        return from_bytes(read_bytes(path), folder=Path(path).parent, arithmetic=arithmetic)
+        return from_bytes(read_bytes(path), folder=Path(path).parent, arithmetic=arithmetic, pixels=pixels)
     except RefdesignError as error:
         raise RefdesignError(f"{os.fspath(path)}: {error}") from error
 
 
-def from_bytes(data: bytes, *, folder: Path | None = None, arithmetic: str | None = None) -> tuple[NetworkData, Report]:
+def from_bytes(
+    data: bytes, *, folder: Path | None = None, arithmetic: str | None = None, pixels: Pixels | None = None
+) -> tuple[NetworkData, Report]:
     """The network in a file's content; `folder` is where its external data may lie. See `read`.
 
     >>> from_bytes(b"PK")
@@ -79,7 +90,7 @@ def from_bytes(data: bytes, *, folder: Path | None = None, arithmetic: str | Non
     if arithmetic is not None and arithmetic not in ARITHMETICS:
         raise RefdesignError(f"arithmetic: found {arithmetic!r}, expected one of {', '.join(ARITHMETICS)}")
     model = parse(data)
-    importer = _Importer(model, folder, arithmetic)
+    importer = _Importer(model, folder, arithmetic, pixels)
     importer.walk()
     return importer.network(arithmetic)
 
@@ -87,7 +98,8 @@ def from_bytes(data: bytes, *, folder: Path | None = None, arithmetic: str | Non
 class _Importer:
     """One walk through a graph; `values` maps a tensor's name to a constant array or a `Flow`."""
 
-    def __init__(self, model: Any, folder: Path | None, arithmetic: str | None) -> None:
+    def __init__(self, model: Any, folder: Path | None, arithmetic: str | None, pixels: Pixels | None) -> None:
+        self.pixels = pixels
         self.graph = model.graph
         self.folder = folder
         versions = {entry.domain: entry.version for entry in model.opset_import}
@@ -122,7 +134,12 @@ class _Importer:
                 f"input {value.name!r}: found shape {shape} (-1: dynamic), expected (N, C, H, W) or (N, H, W, C), "
                 "fixed but for N: export with an example of the size that you use"
             )
-        self.values[value.name] = Flow.of("pixels", tuple(shape[1:]))
+        flow = Flow.of("pixels", tuple(shape[1:]))
+        if self.pixels is None and value.type.tensor_type.elem_type != _UINT8:
+            self.context.assumed.append("the graph's input is the pixels themselves, 0 to 255")
+        elif self.pixels is not None:
+            flow = _normalised(flow, self.pixels)
+        self.values[value.name] = flow
 
     def _value(self, name: str) -> NDArray[Any] | Flow | None:
         if not name:
@@ -258,6 +275,20 @@ class _Importer:
             sign_at_zero=tie, sign_rule="keras_round" if keras else "compare", arithmetic=arithmetic,
             channel_map=channel_map,
         )  # fmt: skip
+
+
+def _normalised(flow: Flow, pixels: Pixels) -> Flow:
+    """The graph's input as it is of the pixels."""
+    scales, offsets = (np.array([float(pair[part]) for pair in pixels], np.float32) for part in (0, 1))
+    shape = flow.shape
+    axes = [axis for axis in (0, 2) if shape[axis] == len(pixels)] if len(pixels) > 1 else [0]
+    if len(axes) != 1 or not (np.isfinite(scales).all() and np.isfinite(offsets).all()):
+        raise RefdesignError(
+            f"pixels: found {len(pixels)} pairs of scale and offset for an input {shape}, expected one, or one for "
+            "each channel, finite numbers"
+        )
+    extents = [-1 if axis == axes[0] else 1 for axis in range(3)] if len(pixels) > 1 else [1]
+    return flow.step("mul", scales.reshape(extents)).step("add", offsets.reshape(extents))
 
 
 def sign_words(tie: int, keras: bool) -> str:

@@ -124,7 +124,10 @@ def _cast(context: Context, node: Any, inputs: list[Value]) -> Flow:
     if flow.kind == "bits" and target in (1, 3, 6, 7, 11):
         return flow
     if flow.kind == "sums" and flow.steps and target in (1, 11):
-        wide = any(kind == "wide" or getattr(values, "dtype", None) == np.float64 for kind, values in flow.steps)
+        wide = any(
+            kind == "wide" or (kind != "table" and getattr(values, "dtype", None) == np.float64)
+            for kind, values in flow.steps
+        )
         return flow.after("wide") if target == 11 else flow.after("narrow") if wide else flow
     if flow.kind in ("pixels", "sums") and (target in (1, 11) or (target in (6, 7) and not flow.steps)):
         return flow

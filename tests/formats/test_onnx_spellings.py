@@ -269,6 +269,19 @@ def test_a_real_first_layer_reads_what_one_scale_and_shift_give() -> None:
         onnx_in.from_bytes(model.SerializeToString())
 
 
+@pytest.mark.parametrize("pairs", [[(2.0, -255.0)], [(2.0, -255.0), (2.0, -255.0)]])
+def test_pixels_that_are_scaled_before_the_graph(pairs: list[tuple[float, float]]) -> None:
+    model = network(lambda g, a: g("Sign", affine(g, a)))
+    read = Network.from_data(onnx_in.from_bytes(model.SerializeToString(), pixels=pairs)[0])
+    first = read.layers[0]
+    assert (first.multiplier, first.offset) == (2, -255)  # type: ignore[attr-defined]
+    wanted = runtime(model, 2 * PIXELS - 255, LEVELS.ORT_DISABLE_ALL)
+    found = read.run(np.ascontiguousarray(PIXELS.transpose(0, 2, 3, 1).astype(np.uint8)))["logits"]
+    np.testing.assert_array_equal(found.transpose(0, 3, 1, 2), next(iter(wanted.values())))
+    with pytest.raises(RefdesignError, match=r"pixels: found 3 pairs of scale and offset for an input \(2, 7, 11\)"):
+        onnx_in.from_bytes(model.SerializeToString(), pixels=[(1.0, 0.0)] * 3)
+
+
 def behind_sign(*more: Callable[[Graph, str], str], channels: int = 6) -> Any:
     """A model that goes wrong behind its first layer."""
     graph = Graph()
