@@ -164,7 +164,7 @@ def mapped(file: TensorFile, said: Wanted, arithmetic: str) -> tuple[NetworkData
             "architecture to map them onto (--model) or a layer map (--map)"
         )
     conventions = said.conventions or (given.conventions if given is not None else None) or base
-    if said.arithmetic is not None or (said.conventions is None and given is None):
+    if said.arithmetic is not None or (said.conventions is None and (given is None or given.conventions is None)):
         conventions = conventions.replace(arithmetic=said.arithmetic or arithmetic)
     if said.conventions is None and (given is None or given.conventions is None):
         told = f"sign_at_zero {conventions.sign_at_zero}, arithmetic {conventions.arithmetic!r}"
