@@ -23,7 +23,7 @@ def export_rtl(folder: str | PathLike[str], simulator: Simulator, images: NDArra
     ends with an error where one differs or is missing; it prints the cycle in which the last word left. Run it from
     the folder, where the `.hex` files are:
 
-        verilator --binary --timing -Wno-fatal --top-module testbench *.sv && ./obj_dir/Vtestbench
+        verilator --binary --timing -Wno-fatal -CFLAGS -std=c++20 --top-module testbench *.sv && obj_dir/Vtestbench
         iverilog -g2012 -s testbench -o testbench.vvp *.sv && vvp testbench.vvp
 
     Args:
@@ -68,7 +68,6 @@ def export_rtl(folder: str | PathLike[str], simulator: Simulator, images: NDArra
 
 _TESTBENCH = """\
 // Offers all pixels without a stall, takes every word at once and compares it with the reference's.
-`timescale 1ns / 1ps
 module testbench;
     localparam PIXELS = {pixels};
     localparam WORDS = {words};

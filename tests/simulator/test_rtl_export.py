@@ -61,7 +61,7 @@ def test_the_test_bench_passes_on_icarus_and_finds_a_fault(tmp_path: Path) -> No
 def test_the_test_bench_passes_on_verilator(tmp_path: Path) -> None:
     skip_without("verilator")
     cycles = exported(tmp_path)
-    options = ["--binary", "--timing", "-Wno-fatal", "--top-module", "testbench", "-CFLAGS", "-O0"]
+    options = ["--binary", "--timing", "-Wno-fatal", "--top-module", "testbench", "-CFLAGS", "-std=c++20 -O0"]
     built = run(["verilator", *options, *sources(tmp_path)], tmp_path)
     assert built.returncode == 0, built.stderr
     ended = run([str(tmp_path / "obj_dir" / "Vtestbench")], tmp_path)
