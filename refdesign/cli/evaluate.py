@@ -106,10 +106,15 @@ def _report(logits: NDArray[Any], labels: NDArray[np.int64]) -> dict[str, Any]:
 
 def _agreement(network: api.Network, folder: Path, images: NDArray[np.uint8]) -> Any:
     try:
+        from refdesign.training.data import INPUT_SHAPES
         from refdesign.training.exactness import compare
-        from refdesign.training.run import trained_module
+        from refdesign.training.run import read_configuration, trained_module
     except ImportError as error:
         raise missing_extra("train", error.name or "torch") from error
+    shape = INPUT_SHAPES[read_configuration(folder).dataset]
+    if shape != network.input_shape:
+        found, expected = common.shape_text(shape), common.shape_text(network.input_shape)
+        raise RefdesignError(f"{folder}: found a module for images of {found}, expected {expected}")
     module = trained_module(folder)
     with common.progress_bar("against its module") as advance:
         return compare(module, network, images, progress=advance)

@@ -74,7 +74,7 @@ def compare(
         progress: called with the images done and their number.
 
     Raises:
-        RefdesignError: outputs of other names.
+        RefdesignError: outputs of other names or shapes.
 
     >>> from refdesign.api import pretrained
     >>> from refdesign.frameworks.torch import from_network
@@ -91,6 +91,11 @@ def compare(
         if ours.keys() != theirs.keys():
             raise RefdesignError(f"network {network.name!r}: outputs {', '.join(ours)}, expected {', '.join(theirs)}")
         for name, array in ours.items():
+            if array.shape != theirs[name].shape:
+                expected = theirs[name].shape
+                raise RefdesignError(
+                    f"network {network.name!r}, {name}: found shape {array.shape}, its module has {expected}"
+                )
             found.compared += array.size
             differing = int(np.count_nonzero(_bit_pattern(array) != _bit_pattern(theirs[name])))
             if differing:

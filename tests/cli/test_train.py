@@ -50,6 +50,21 @@ def test_evaluate_says_where_a_module_is_not_the_network(tmp_path: Path) -> None
     assert "values (in conv1.accumulator" in result.stdout
 
 
+def test_a_module_of_another_network_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert call("train", folder, *QUICK, "--model", "vgg_small").exit_code == 0
+    assert "network 'digits-sign': outputs " in refused("evaluate", "digits-sign", "digits", "--module", folder)
+    assert call("train", tmp_path / "wide", *QUICK, "--width", 0.125).exit_code == 0
+    network = tmp_path / "wide" / "network.safetensors"
+    assert call("train", tmp_path / "narrow", *QUICK).exit_code == 0
+    assert "conv1.accumulator: found shape" in refused("evaluate", network, "digits", "--module", tmp_path / "narrow")
+    plain = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**plain, "dataset": "cifar10"}))
+    assert "found a module for images of 32×32×3, expected 8×8×1" in refused(
+        "evaluate", "digits", "digits", "--module", folder
+    )
+
+
 def test_options_come_after_a_file_after_a_preset(tmp_path: Path) -> None:
     config = tmp_path / "run.toml"
     config.write_text("width = 0.0625\nseed = 8\n[recipe]\nepochs = 1\nshift = 0\n")
