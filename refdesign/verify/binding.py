@@ -1,8 +1,8 @@
 """From what a user names to an implementation that is bound to a network.
 
 `package.module:name` and `folder/file.py:name` are Python; a name can be a callable of images, a callable of
-(network, images), a factory (a class, or a callable whose only required parameter is called `network`), or an object
-that an `Adapt` makes into one of these: models of frameworks, which nothing here knows.
+(network, images), a factory (a class, or a callable whose first parameter is called `network` and needs no other), or
+an object that an `Adapt` makes into one of these: models of frameworks, which nothing here knows.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def bind(target: object, network: Network, adapt: Adapt | None = None) -> Implem
 
     Args:
         target: one of: a callable of images; a callable of (network, images); a factory, that is a class, or a
-            callable whose only required parameter is called `network`, which returns a callable of images. An engine
-            of `refdesign.frameworks`, or `Network.run`, is asked for all outputs.
+            callable whose first parameter is called `network` and that needs no other, which returns a callable of
+            images. An engine of `refdesign.frameworks`, or `Network.run`, is asked for all outputs.
         network: the network to bind to.
         adapt: tried first on the target, and on what a factory returns.
 
@@ -57,7 +57,8 @@ def bind(target: object, network: Network, adapt: Adapt | None = None) -> Implem
     required = [p.name for p in parameters if p.default is inspect.Parameter.empty and p.kind in _POSITIONAL]
     if len(required) == 2:
         return lambda images: target(network, images)
-    if required == ["network"]:
+    first = next((p.name for p in parameters if p.kind in _POSITIONAL), None)
+    if first == "network" and len(required) < 2:
         return _made(target, network, adapt)
     if len(required) > 2:
         raise RefdesignError(

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from refdesign.errors import RefdesignError
 from refdesign.network import Layer, NetworkData, Stage, layer_outputs
 from refdesign.run import check_images, default_batch_size, run_batch, run_layer, thresholds_of
-from refdesign.verify.differences import OutputCount, count_for, differ, first_difference
+from refdesign.verify.differences import OutputCount, count_for, differ, first_difference, odd_values
 from refdesign.verify.doors.door import Door
 from refdesign.verify.implementation import Answer, Finding, Images, comparable_outputs
 from refdesign.verify.rounding import exact_logits, source_of_logits
 from refdesign.verify.verdict import COULD_NOT_RUN, DIFFERENT, EQUAL, Sample, Verdict
 
-__all__ = ["COULD_NOT_RUN", "DIFFERENT", "EQUAL", "SAMPLE_IMAGES", "Sample", "Verdict", "batches", "compare", "last_outputs"]
+__all__ = ["COULD_NOT_RUN", "DIFFERENT", "EQUAL", "SAMPLE_IMAGES", "Sample", "Verdict", "batches", "compare"]
 
 SAMPLE_IMAGES = 24
 """How many images, with their answers, are kept for the diagnosis: differing ones first."""
@@ -141,10 +141,18 @@ class _Comparison:
             where = self._add(self.counts, name, start, ours, answer.outputs[name], rows, open_)
             if where is not None:
                 differing |= where
+                self._note_values(name, answer.outputs[name][where])
                 self._keep_first(name, images, answer, int(where.argmax()))
         if self.layers_alone and not self.uncertain:
             self._judge_layers(start, ours, answer, equal=not differing.any())
         self._keep_sample(start, images, answer, differing)
+
+    def _note_values(self, name: str, theirs: NDArray[Any]) -> None:
+        """Say once what an output that differs cannot hold at all."""
+        odd = odd_values(name, theirs, ties=self.network.conventions.sign_at_zero == 0)
+        said = {"values", "undefined"}
+        if odd is not None and not any(f.kind in said and f.output == name for f in self.verdict.findings):
+            self.verdict.findings.append(Finding("values", odd, name, fault=False))
 
     def _add(
         self,

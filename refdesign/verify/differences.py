@@ -33,6 +33,35 @@ def differ(ours: NDArray[Any], theirs: NDArray[Any]) -> NDArray[np.bool_]:
     return np.asarray(ours != theirs)
 
 
+def odd_values(output: str, theirs: NDArray[Any], *, ties: bool) -> str | None:
+    """What values an output has that it cannot have; None: none.
+
+    Args:
+        output: its name.
+        theirs: some of its values.
+        ties: whether a bit can be 0, by the convention.
+
+    >>> odd_values("conv1.bits", np.array([0, 1, 1]), ties=False)
+    'found 0 and 1, expected -1 and 1 (or bool)'
+    >>> odd_values("conv1.accumulator", np.array([3.5, 2]), ties=False)
+    'found 3.5, expected integers'
+    """
+    part = output.rpartition(".")[2]
+    if theirs.dtype == np.bool_:
+        return None
+    if theirs.dtype.kind == "f" and not np.isfinite(theirs).all():
+        return f"found {theirs[~np.isfinite(theirs)].flat[0]}, expected finite numbers"
+    if part == "bits":
+        found = np.unique(theirs)
+        if not set(found.tolist()) <= ({-1, 0, 1} if ties else {-1, 1}):
+            some = " and ".join(f"{value:g}" for value in found[:5].tolist()) + (", ..." if len(found) > 5 else "")
+            return f"found {some}, expected -1 and 1{' (or bool)' if set(found.tolist()) <= {0, 1} else ''}"
+    elif part in ("accumulator", "pooled") and theirs.dtype.kind == "f":
+        broken = theirs[theirs != np.rint(theirs)]
+        return f"found {broken.flat[0]:g}, expected integers" if broken.size else None
+    return None
+
+
 @dataclass
 class OutputCount:
     """How one output compared, over all batches so far.

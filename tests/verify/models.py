@@ -86,11 +86,6 @@ def keras_model(network: Network = DIGITS) -> Any:
     return keras.Model(inputs, x, name="digits")
 
 
-def keras_digits(network: Network) -> Any:
-    """A factory, for the command line."""
-    return keras_model(network)
-
-
 def jax_function(network: Network = DIGITS) -> Any:
     """A compiled function; its mapping is nested."""
     import jax

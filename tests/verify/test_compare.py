@@ -104,6 +104,24 @@ def test_the_last_layer_decides() -> None:
     assert "not compared" in sentence(NETWORK, verdict)
 
 
+def test_values_that_an_output_cannot_have_are_said_once() -> None:
+    def odd(images: Any) -> Any:
+        answer = _all(images)
+        answer["first.bits"] = (answer["first.bits"] > 0).astype(np.int32)
+        answer["second.accumulator"] = answer["second.accumulator"] / 4
+        answer["logits"] = np.full(answer["logits"].shape, np.inf)
+        return answer
+
+    verdict = _verdict(odd, batch_size=3)
+    assert {finding.output: finding.message for finding in verdict.findings if finding.kind == "values"} == {
+        "first.bits": "found 0 and 1, expected -1 and 1 (or bool)",
+        "second.accumulator": next(f.message for f in verdict.findings if f.output == "second.accumulator"),
+        "logits": "found inf, expected finite numbers",
+    }
+    assert not any(finding.fault for finding in verdict.findings)
+    assert len(verdict.findings) == 3
+
+
 def test_the_integers_behind_the_logits_stand_for_them() -> None:
     """Hardware often ends with the last layer's sums."""
     digits = pretrained("digits")

@@ -53,7 +53,7 @@ def number_and_row():
         number, *values = [int(v) for v in line.split()]
         pixels = np.array(values, np.uint8)
     return number, int(np.flatnonzero((images.reshape(len(images), -1) == pixels).all(axis=1))[0])
-def answer(number, row):
+def answer(number, row, ended=True):
     for place, name in enumerate(names):
         value = answers[name][row]
         if binary:
@@ -64,7 +64,7 @@ def answer(number, row):
     if binary:
         sys.stdout.buffer.write(struct.pack("<II", number, 0xFFFFFFFF))
     else:
-        sys.stdout.write(f"{number} end\\n")
+        sys.stdout.write(f"{number} end\\n" if ended else "")
     sys.stdout.flush()
 held = []
 while True:
@@ -79,6 +79,18 @@ while True:
         time.sleep(60)
     if how == "garbage" and row == 4:
         sys.stdout.write("hello, world\\n")
+    if how == "flood" and row == 4:
+        while True:
+            sys.stdout.write("hello, world\\n")
+    if how == "twice" and row == 4:
+        answer(number, row, False)
+    if how == "words" and row == 4:
+        sys.stdout.write(f"{number} logits one two\\n")
+    if how == "nothing" and row == 4:
+        sys.stdout.write(f"{number} end\\n")
+        continue
+    if how == "drifting" and number >= 9:
+        answers = {name: -answers[name] for name in answers}
     if how == "short" and row == 4:
         sys.stdout.write(f"{number} logits 1 2\\n")
     if how == "backwards":
@@ -124,6 +136,10 @@ def test_a_right_program_is_equal_in_both_forms(program: Any, how: str, in_fligh
         ("hang", "hung", "found no answer in 2 s", 8),
         ("garbage", "garbage", "hello, world", 9),
         ("short", "shape", "found 2 values, expected 5", 9),
+        ("twice", "garbage", "found a second", 9),
+        ("words", "garbage", "could not convert string to float: 'one'", 9),
+        ("nothing", "missing", "ended without any output", 8),
+        ("drifting", "not repeatable", "asked again", 9),
         ("status", "crashed", "ended with status 3, expected status 0", 9),
     ],
 )
@@ -132,12 +148,19 @@ def test_a_wrong_program_is_a_finding_and_the_run_goes_on(
 ) -> None:
     verdict = program(how, in_flight=3, time_limit=2.0)
     assert verdict.status == DIFFERENT
-    assert [finding.kind for finding in verdict.findings] == [kind]
+    assert {finding.kind for finding in verdict.findings} == {kind}
     assert says in verdict.findings[0].message
     if compared == 8:
         assert verdict.findings[0].image == 4
     assert verdict.counts["logits"].values == 5 * compared
     assert verdict.differing == 0
+
+
+def test_a_flood_of_garbage_ends(program: Any) -> None:
+    verdict = program("flood", in_flight=3, time_limit=20.0)
+    assert verdict.status == DIFFERENT
+    assert verdict.findings[-1].message == "given up after 50 answers that cannot be used"
+    assert verdict.counts["logits"].values == 5 * 4
 
 
 def test_a_program_that_cannot_be_started() -> None:

@@ -57,7 +57,9 @@ class KerasModel:
             return _numpy(self._model(images, training=False)), {}
         if self._asked[0] != places:
             outputs = [self._layers[place].output for place in places]
-            self._asked = (places, keras.Model(self._model.inputs, [self._model.outputs, outputs]))
+            inputs = self._model.inputs
+            inputs = inputs[0] if len(inputs) == 1 else inputs
+            self._asked = (places, keras.Model(inputs, [self._model.outputs, outputs]))
         returned, inside = self._asked[1](images, training=False)
         return _numpy(returned), {place: _numpy(value) for place, value in zip(places, inside, strict=True)}
 

@@ -9,8 +9,9 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -23,6 +24,7 @@ from refdesign.verify.doors.protocol import Event, Protocol, check_command
 from refdesign.verify.implementation import Answer, Finding, Images, expected_shape
 
 _RESTARTS = 3
+_GARBAGE = 50  # lines that cannot be read, after which a program is given up
 _STDERR = 400  # characters of it in a finding
 
 
@@ -95,6 +97,19 @@ class _Process:
                     stream.close()
 
 
+def _changes(first: Answer, second: Answer) -> Iterator[Finding]:
+    """Findings for what was answered otherwise when the first cases were asked again."""
+    yield from (finding for finding in second.findings if finding not in first.findings)
+    for name, again in second.outputs.items():
+        if name not in first.outputs or name in first.answered or name in second.answered:
+            continue
+        before = first.outputs[name][: len(again)]
+        changed = (before != again) & ((before == before) | (again == again))  # NaN and NaN are no change
+        if changed.any():
+            message = f"asked again, {int(changed.sum()):,} of {again.size:,} values are others"
+            yield Finding("not repeatable", message, name, int(changed.reshape(len(changed), -1).any(axis=1).argmax()))
+
+
 def _stream(stream: Any) -> BinaryIO:
     opened: BinaryIO = stream
     return opened
@@ -121,6 +136,7 @@ class PipeDoor:
         binary: the protocol's binary form.
         in_flight: how many cases are sent ahead.
         time_limit: seconds without any answer after which a program counts as hung.
+        repeat: whether the first `in_flight` cases are asked twice, to see whether the answers repeat.
     """
 
     again = True
@@ -133,6 +149,7 @@ class PipeDoor:
         binary: bool = False,
         in_flight: int = 8,
         time_limit: float = 60.0,
+        repeat: bool = True,
     ) -> None:
         try:
             self._command = shlex.split(command) if isinstance(command, str) else list(command)
@@ -144,16 +161,31 @@ class PipeDoor:
         self._protocol = Protocol(network, binary=binary)
         self._in_flight = in_flight
         self._time_limit = time_limit
+        self._repeat = repeat
+        self._garbage = 0
         self._process: _Process | None = None
         self._restarts = 0
         self._next = 0
 
     def ask(self, images: Images) -> Answer:
         """The answers to a batch, several of its cases in flight."""
+        answer = self._ask(images)
+        if self._repeat and answer.goes_on:
+            self._repeat = False
+            again = self._ask(images[: self._in_flight])
+            return replace(answer, findings=(*answer.findings, *_changes(answer, again)), goes_on=again.goes_on)
+        return answer
+
+    def _ask(self, images: Images) -> Answer:
         first, self._next = self._next, self._next + len(images)
         batch = _Batch(images, first, list(range(len(images))))
         goes_on = True
         while batch.waiting or batch.under_way:
+            if self._garbage > _GARBAGE:
+                goes_on = False
+                self._end()
+                batch.findings.append(Finding("garbage", f"given up after {_GARBAGE} answers that cannot be used"))
+                break
             if self._process is None:
                 if self._restarts > _RESTARTS:
                     goes_on = False
@@ -180,7 +212,7 @@ class PipeDoor:
             oldest = min(batch.under_way)
             self._failed(batch, Finding("crashed", process.ended(), image=oldest), oldest)
         elif event.garbage is not None:
-            batch.findings.append(Finding("garbage", event.garbage))
+            self._unusable(batch, event.garbage)
             if self._protocol.binary:  # no one knows where the next record begins
                 self._failed(batch, None, min(batch.under_way))
         else:
@@ -189,7 +221,7 @@ class PipeDoor:
     def _take(self, batch: _Batch, event: Event) -> None:
         row = -1 if event.case is None else event.case - batch.first
         if row not in batch.under_way:
-            batch.findings.append(Finding("garbage", f"found an answer to case {event.case}, which is not under way"))
+            self._unusable(batch, f"found an answer to case {event.case}, which is not under way")
         elif event.output is None or event.values is None:
             del batch.under_way[row]
             if not any(row in rows for rows in batch.values.values()):
@@ -197,8 +229,14 @@ class PipeDoor:
         elif event.values.size != self._protocol.sizes[event.output]:
             message = f"found {event.values.size} values, expected {self._protocol.sizes[event.output]}"
             batch.findings.append(Finding("shape", message, event.output, row))
+        elif row in batch.values.setdefault(event.output, {}):
+            self._unusable(batch, f"found a second {event.output} of case {event.case}")
         else:
-            batch.values.setdefault(event.output, {})[row] = event.values
+            batch.values[event.output][row] = event.values
+
+    def _unusable(self, batch: _Batch, message: str) -> None:
+        self._garbage += 1
+        batch.findings.append(Finding("garbage", message))
 
     def _failed(self, batch: _Batch, finding: Finding | None, blamed: int) -> None:
         """End the process; the other cases that were under way are asked again, of a fresh one."""
@@ -207,10 +245,13 @@ class PipeDoor:
         batch.under_way.pop(blamed)
         batch.waiting = sorted([*batch.under_way, *batch.waiting])
         batch.under_way.clear()
+        self._end()
+        self._restarts += 1
+
+    def _end(self) -> None:
         if self._process is not None:
             self._process.kill()
         self._process = None
-        self._restarts += 1
 
     def _answer(self, batch: _Batch, goes_on: bool) -> Answer:
         outputs, answered = {}, {}
