@@ -2,6 +2,7 @@
 # make test       set up .venv for tests; linters, types, import contracts, tests
 # make test-all   the same with many more examples and the slow tests
 # make bench      the benchmarks: this project beside others, as ratios
+# make docs       the documentation site, in site/: open site/index.html
 # make clean      remove caches and builds (make distclean: .venv too)
 
 # The first Python on the path that is new enough; PYTHON=... chooses another.
@@ -15,7 +16,7 @@ JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --timeout 1800 --durations 10
 
 .NOTPARALLEL:
-.PHONY: demo test test-all lint ruff mypy lint-imports unit bench clean distclean
+.PHONY: demo test test-all lint ruff mypy lint-imports unit bench docs clean distclean
 
 demo: $(VENV)/.installed-demo
 	$(BIN)/refdesign demo
@@ -43,6 +44,9 @@ bench: $(VENV)/.installed-dev
 	@for file in benchmarks/[a-z]*.py; do \
 	    $(BIN)/python -m "benchmarks.$$(basename "$$file" .py)" || exit 1; done
 
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 $(BIN)/pip:
 	@test -n "$(PYTHON)" || { echo "refdesign needs Python 3.11 or newer: none is on the path; name one with 'make PYTHON=...'" >&2; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "refdesign needs Python 3.11 or newer; '$(PYTHON)' is: $$("$(PYTHON)" --version 2>&1)" >&2; exit 1; }
@@ -55,6 +59,10 @@ $(VENV)/.installed-demo: pyproject.toml setup.py constraints.txt | $(BIN)/pip
 
 $(VENV)/.installed-dev: pyproject.toml setup.py constraints.txt | $(BIN)/pip
 	$(PIP) --editable ".[dev]"
+	@touch $@
+
+$(VENV)/.installed-docs: pyproject.toml setup.py constraints.txt | $(BIN)/pip
+	$(PIP) --editable ".[docs,plot,verify,wave]"
 	@touch $@
 
 clean:

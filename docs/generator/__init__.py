@@ -1,0 +1,1 @@
+"""What the site has besides written pages: generated ones, live examples, rendered notebooks, the explorable."""
