@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,29 +21,16 @@ from refdesign.errors import RefdesignError
 from refdesign.formats import onnx_constants as constants
 from refdesign.formats.onnx_context import Context, Found, described
 from refdesign.formats.onnx_file import parse, read_bytes, tensor
-from refdesign.formats.onnx_flow import Draft, Flow
-from refdesign.formats.onnx_layers import Tail, finished, kernel_of, tail_of
+from refdesign.formats.onnx_flow import Flow
+from refdesign.formats.onnx_layers import NotTwoValued, Tail, finished, kernel_of, tail_of
 from refdesign.formats.onnx_nodes import HANDLERS
+from refdesign.formats.onnx_report import Report, deviations, key_of, line_of, sign_words, unknown
 from refdesign.formats.onnx_tabulated import table_of
 from refdesign.formats.qonnx_in import ON_CONSTANTS, on_constants
 from refdesign.network import AveragePool, Layer, NetworkData, RealDense
-from refdesign.parameters import ThresholdKernel
 
 _LARGEST_MAP = 1 << 22
 _UINT8 = 2  # ONNX's number of the type
-
-
-@dataclass
-class Report:
-    """What was recognised in a file, under which conventions, and what was assumed.
-
-    Attributes:
-        recognised: one line for each layer.
-        assumed: one line for each choice that the file does not make.
-    """
-
-    recognised: list[str] = field(default_factory=list)
-    assumed: list[str] = field(default_factory=list)
 
 
 Pixels = Sequence[tuple[float, float]]
@@ -113,6 +99,9 @@ class _Importer:
             name = node.name or (node.output[0] if node.output else "") or f"number {number}"
             try:
                 self._node(node)
+            except NotTwoValued as error:
+                others = deviations(list(self.graph.node)[number + 1 :], self.tensors, self.folder)
+                raise RefdesignError(f"node {name!r} ({node.op_type}): {error}{others}") from error
             except RefdesignError as error:
                 raise RefdesignError(f"node {name!r} ({node.op_type}): {error}") from error
             except (ArithmeticError, LookupError, TypeError, ValueError) as error:
@@ -157,14 +146,16 @@ class _Importer:
             raise RefdesignError("found a reference to an attribute outside of a function")
         inputs = [self._value(name) for name in node.input]
         flows = [value for value in inputs if isinstance(value, Flow)]
-        key = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+        key = key_of(node)
         if not flows:
             self.values.update(zip(node.output, self._computed(node, key, inputs), strict=False))
             return
         handler = HANDLERS.get(key)
         if handler is None:
-            raise RefdesignError(f"found {key}, which no layer of a binary network has; known are "
-                                 + ", ".join(sorted(HANDLERS)))  # fmt: skip
+            raise RefdesignError(
+                f"found {key}, which no layer of a binary network has; known are {', '.join(sorted(HANDLERS))}"
+                + unknown(self.graph.node, {*HANDLERS, *constants.COMPUTING, *ON_CONSTANTS}, node)
+            )
         result = handler(self.context, node, inputs)
         self.values.update(zip(node.output, result if isinstance(result, list) else [result], strict=False))
 
@@ -211,7 +202,7 @@ class _Importer:
                 kernel = kernel_of(tail.over_map, conventions.channel_map)
             layers.append(finished(draft, tail, kernel))
             tried = draft.name in self.context.tried
-            report.recognised.append(_line(draft, tail, kernel, tried))
+            report.recognised.append(line_of(draft, tail, kernel, tried))
         report.assumed += self.context.assumed
         name = self.graph.name or "imported"
         network = NetworkData(
@@ -289,32 +280,3 @@ def _normalised(flow: Flow, pixels: Pixels) -> Flow:
         )
     extents = [-1 if axis == axes[0] else 1 for axis in range(3)] if len(pixels) > 1 else [1]
     return flow.step("mul", scales.reshape(extents)).step("add", offsets.reshape(extents))
-
-
-def sign_words(tie: int, keras: bool) -> str:
-    """The sign's rule in words.
-
-    >>> sign_words(1, False)
-    'of zero is +1'
-    """
-    return "fires above 2**-24, as the released Keras activation" if keras else f"of zero is {tie:+d}"
-
-
-def _line(draft: Draft, tail: Tail, kernel: ThresholdKernel | None, tried: bool) -> str:
-    parts = [f"{draft.name}: {draft.kind.kind}, output {draft.shape}"]
-    if "pool" in draft.fields:
-        parts.append(f"max pool {draft.fields['pool'].size}")
-    if tried:
-        parts.append("integer thresholds, found by computing its operators for every attainable sum")
-    norm = draft.fields.get("input_batch_norm", tail.batch_norm)
-    if norm is not None and not tried:
-        parts.append("batch norm" if norm.k is None else "batch norm folded into scale and bias")
-    if norm is not None and norm.affine is not None:
-        parts.append("normalised pixels as an exact map")
-    if kernel is not None:
-        parts.append("threshold kernel of period {}x{} with {} slices".format(*kernel.shape))
-    if tail.shortcut is not None:
-        parts.append(f"+ {tail.shortcut.source}")
-    if tail.hardtanh:
-        parts.append("hardtanh")
-    return ", ".join(parts)

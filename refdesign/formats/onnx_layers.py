@@ -39,11 +39,26 @@ class Tail:
     hardtanh: bool = False
 
 
+class NotTwoValued(RefdesignError):
+    """Weights that are not ±s per output."""
+
+
+def deviation(weights: NDArray[Any]) -> NDArray[Any]:
+    """How far the magnitudes of each output's weights are from their mean, at most, as a part of it; (O,).
+
+    >>> deviation(np.float32([[1, -1], [1, -3]])).tolist()
+    [0.0, 0.5]
+    """
+    rows = np.abs(weights.reshape(len(weights), -1))
+    mean = np.maximum(rows.mean(axis=1), np.finfo(np.float32).tiny)
+    return np.asarray(np.abs(rows / mean[:, np.newaxis] - 1).max(axis=1))
+
+
 def two_valued(weights: NDArray[Any], where: str) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
     """Weights of ±s per output as signs and s; the outputs are the first axis.
 
     Raises:
-        RefdesignError: weights that are not two-valued, saying how far they are from it.
+        NotTwoValued: weights that are not, saying how far they are from it.
 
     >>> two_valued(np.float32([[0.5, -0.5]]), "conv")[1]
     array([0.5], dtype=float32)
@@ -52,10 +67,9 @@ def two_valued(weights: NDArray[Any], where: str) -> tuple[NDArray[np.bool_], ND
     rows = np.abs(weights.reshape(len(weights), -1))
     scale = rows[:, 0]
     if np.any(rows != scale[:, np.newaxis]) or not scale.all():
-        mean = np.maximum(rows.mean(axis=1), np.finfo(np.float32).tiny)
-        off = np.abs(rows / mean[:, np.newaxis] - 1).max(axis=1)
+        off = deviation(weights)
         worst = int(off.argmax())
-        raise RefdesignError(
+        raise NotTwoValued(
             f"{where}: found weights that are not two-valued: output {worst} has magnitudes from "
             f"{rows[worst].min():.6g} to {rows[worst].max():.6g}, {int(np.count_nonzero(off))} of {len(rows)} outputs "
             "differ; expected ±1, or ±s with one s for each output (export the binary weights, not the latent ones)"

@@ -301,6 +301,17 @@ REFUSED: dict[str, tuple[Any, str]] = {
         behind_sign(SIGN, lambda g, b: g("Add", b, g("Mul", b, g("Mul", b, 0.5))), lambda g, b: g("Conv", b, W2)),
         r"activations of -0.5, 0, 1.5",
     ),
+    "several latent layers": (
+        behind_sign(
+            SIGN, lambda g, b: g("Conv", b, W2 * 0.5 + 0.25), SIGN,
+            lambda g, b: g("Conv", b, (0.5 + np.eye(2, 3, dtype=np.float32)).reshape(2, 3, 1, 1)),
+        ),
+        r"'n2' \(Conv\): layer 'conv2': .* magnitudes from 0.25 to 0.75, 3 of 3 .*behind it, off .* too: 'n4' by 80%",
+    ),
+    "several unknown nodes": (
+        behind_sign(lambda g, a: g("Relu", a), lambda g, a: g("Softmax", a), lambda g, a: g("LRN", a, size=3)),
+        r"'n1' \(Relu\): found Relu.*; also not known: 'n2' \(Softmax\), 'n3' \(LRN\)",
+    ),
     "softmax": (behind_sign(lambda g, a: g("Softmax", a)), r"\(Softmax\): found Softmax, which no layer"),
     "shortcut of 1x1": (
         behind_sign(lambda g, a: g("Add", g("Conv", g("Sign", a), W2[:, :, :1, :1]), g("Conv", a, W2[:, :, :1, :1]))),
