@@ -154,11 +154,16 @@ def _exchange(process: subprocess.Popen[bytes], data: bytes) -> Hdf5:
         header = json.loads(_take(process.stdout, size))
     except (ValueError, RecursionError) as error:
         raise _Died from error
+    if not isinstance(header, dict):
+        raise _Died
     if "missing" in header:
         raise missing_extra("hdf5", "h5py")
     if "refused" in header:
         raise RefdesignError(str(header["refused"]))
-    return _contents(header, process.stdout)
+    try:
+        return _contents(header, process.stdout)
+    except (LookupError, TypeError, AttributeError) as error:
+        raise _Died from error
 
 
 def _contents(header: Mapping[str, Any], pipe: IO[bytes]) -> Hdf5:

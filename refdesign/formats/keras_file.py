@@ -122,7 +122,11 @@ def _keras3(stored: hdf5.Hdf5, model: Mapping[str, Any] | None) -> KerasFile:
         name = noted if isinstance(noted, str) and noted and noted not in variables else own
         in_order = [tensor for _, tensor in sorted(groups[group], key=lambda pair: pair[0])]
         variables[name] = dict(zip(_leaves(in_order), in_order, strict=True))
-    kinds = {re.sub(r"_\d+$", "", group) for group, found in groups.items() if any(len(t.shape) == 4 for _, t in found)}
+    kinds = {
+        re.sub(r"(_\d+)?/?vars$", "", group)
+        for group, found in groups.items()
+        if any(len(tensor.shape) == 4 for _, tensor in found)
+    }
     return KerasFile(model, variables, ordered=len(kinds) <= 1, notes=_aside(stored))
 
 

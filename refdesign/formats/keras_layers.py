@@ -303,6 +303,9 @@ class _Reader:
             raise RefdesignError("found batch renormalisation, expected a plain batch norm")
         scaled, centred = layer.flag("scale", True), layer.flag("center", True)
         names = ["gamma"] * scaled + ["beta"] * centred + ["moving_mean", "moving_variance"]
+        held = self.variables.get(layer.name, {})
+        if len(held) != len(names):
+            raise RefdesignError(f"found the variables {', '.join(held)[:80] or 'none'}, expected {', '.join(names)}")
         found = dict(zip(names, self.leaves(layer, names), strict=True))
         stage.plan["batch_norm"] = Norm(
             mean=found["moving_mean"], variance=found["moving_variance"], gamma=found.get("gamma"),

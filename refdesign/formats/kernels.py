@@ -69,9 +69,9 @@ def from_bytes(data: bytes, suffix: str) -> ThresholdKernel:
     level_set = found.get("level_set")
     if level_set is not None and (level_set.ndim != 1 or not np.isfinite(level_set).all()):
         raise RefdesignError("level_set: expected finite numbers in a row")
-    return ThresholdKernel(
-        found["values"].astype(np.float64), levels, None if level_set is None else tuple(level_set.tolist())
-    )
+    with np.errstate(invalid="ignore"):  # signalling NaNs, which the kernel refuses
+        values = found["values"].astype(np.float64)
+    return ThresholdKernel(values, levels, None if level_set is None else tuple(level_set.tolist()))
 
 
 def write(kernel: ThresholdKernel, path: str | os.PathLike[str], designed: Mapping[str, Any] | None = None) -> None:

@@ -226,6 +226,7 @@ def _variables() -> dict[str, dict[str, NDArray[Any]]]:
 
     def norm(channels: int) -> dict[str, NDArray[Any]]:
         found = {name: rng.standard_normal(channels).astype(np.float32) for name in keras_file.NORM_LEAVES[:3]}
+        found["gamma"][::2] *= -1
         return found | {"moving_variance": rng.uniform(0.5, 2, channels).astype(np.float32)}
 
     def kernel(*shape: int) -> dict[str, NDArray[Any]]:
