@@ -250,7 +250,8 @@ def test_intervals_know_clusters() -> None:
 def test_plain_sign_has_no_phase_counters_to_configure() -> None:
     networks = {name: api.pretrained(name) for name in ("digits-sign", "digits-2d")}
     simulators = {name: Simulator(network, fit(network)) for name, network in networks.items()}
-    images, labels = (part[:7] for part in datasets.load("digits", "test"))
+    images, labels = datasets.load("digits", "test")
+    images, labels = images[:7], labels[:7]
     plan = Plan(structures=("configuration",), trials=3)
     seen: list[tuple[int, int]] = []
     rows = run_campaign(simulators, images, labels, plan, progress=lambda *done: seen.append(done))
