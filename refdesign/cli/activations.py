@@ -71,20 +71,18 @@ def activations(
         common.print_json({"kept": list(map(vars, rows)), "influence": list(map(vars, influences))})
         return
     console = common.console()
+    console.print(common.cell(f"{network.name}, {len(pixels)} images: what is left of each layer's map"))
     made = common.table(
-        "layer", "activation", "total variation", "entropy", "likeness", left=("layer", "activation"),
-        title=f"{network.name}, {len(pixels)} images: what is left of each layer's map",
-    )  # fmt: skip
+        "layer", "activation", "total variation", "entropy", "likeness", left=("layer", "activation")
+    )
     for row in rows:
         made.add_row(
             common.cell(row.layer), common.cell(row.activation), f"{row.total_variation:.3f}", f"{row.entropy:.3f}",
             f"{row.likeness:.3f}",
         )  # fmt: skip
     console.print(made)
-    made = common.table(
-        "layer", "without", "bits changed", "predictions changed", left=("layer", "without"),
-        title="\nthe influence of the batch norm's real parameters",
-    )  # fmt: skip
+    console.print("\nthe influence of the batch norm's real parameters")
+    made = common.table("layer", "without", "bits changed", "predictions changed", left=("layer", "without"))
     for each in influences:
         made.add_row(common.cell(each.layer), each.without, f"{each.bits:.2%}", f"{each.predictions:.2%}")
     console.print(made)

@@ -132,8 +132,8 @@ def report_grid(grid: Path, results: Path | None, page: Path | None, picture: Pa
         return
     console = common.console()
     for part in made:
-        title = f"{part.block.name} ({part.block.kind}), {part.scored_on} images, accuracy in %"
-        table = common.table(*reports.ARM_HEADINGS, title=title, left=("arm",))
+        console.print(f"{part.block.name} ({part.block.kind}), {part.scored_on} images, accuracy in %")
+        table = common.table(*reports.ARM_HEADINGS, left=("arm",))
         for arm in part.arms:
             table.add_row(*map(common.cell, reports.arm_cells(arm)))
         console.print(table)
