@@ -22,12 +22,14 @@ from refdesign.formats import onnx_constants as constants
 from refdesign.formats.onnx_context import Context, Found, described
 from refdesign.formats.onnx_file import parse, read_bytes, tensor
 from refdesign.formats.onnx_flow import Flow
-from refdesign.formats.onnx_layers import NotTwoValued, Tail, finished, kernel_of, tail_of
+from refdesign.formats.onnx_layers import NotTwoValued, Tail, finished, tail_of
+from refdesign.formats.onnx_maps import kernels_of
 from refdesign.formats.onnx_nodes import HANDLERS
 from refdesign.formats.onnx_report import Report, deviations, key_of, line_of, sign_words, unknown
 from refdesign.formats.onnx_tabulated import table_of
 from refdesign.formats.qonnx_in import ON_CONSTANTS, on_constants
 from refdesign.network import AveragePool, Layer, NetworkData, RealDense
+from refdesign.parameters import ThresholdKernel
 
 _LARGEST_MAP = 1 << 22
 _UINT8 = 2  # ONNX's number of the type
@@ -91,6 +93,7 @@ class _Importer:
         versions = {entry.domain: entry.version for entry in model.opset_import}
         self.context = Context(versions.get("", versions.get("ai.onnx", 7)), arithmetic)
         self.values: dict[str, NDArray[Any] | Flow] = {}
+        self.kernels: dict[str, ThresholdKernel] = {}
         self.tensors = {proto.name: proto for proto in self.graph.initializer}
 
     def walk(self) -> None:
@@ -197,9 +200,7 @@ class _Importer:
         layers: list[Layer] = []
         tails = {entry.draft.name: entry.tail for entry in entries}
         for draft in drafts:
-            tail, kernel = tails.get(draft.name, Tail(None, None, None)), None
-            if tail.over_map is not None:
-                kernel = kernel_of(tail.over_map, conventions.channel_map)
+            tail, kernel = tails.get(draft.name, Tail(None, None, None)), self.kernels.get(draft.name)
             layers.append(finished(draft, tail, kernel))
             tried = draft.name in self.context.tried
             report.recognised.append(line_of(draft, tail, kernel, tried))
@@ -254,17 +255,12 @@ class _Importer:
                 )
             arithmetic = str(programs.pop()) if programs else "real"
             report.assumed.append(f"arithmetic {arithmetic!r}: what the file's operators round, one by one")
-        maps = [entry.tail.over_map for entry in entries if entry.tail.over_map is not None]
-        sizes = {
-            channel_map: sum(kernel_of(over_map, channel_map).shape[2] for over_map in maps)
-            for channel_map in ("tile", "repeat")
-        }
-        channel_map = "tile" if sizes["tile"] <= sizes["repeat"] else "repeat"
+        channel_map, threshold_scale, self.kernels = kernels_of(entries)
         tie, keras = next((tie for tie in ties if tie is not None), 1), rounds == {True}
         report.recognised.append(f"sign: {sign_words(tie, keras)}")
         return Conventions(
             sign_at_zero=tie, sign_rule="keras_round" if keras else "compare", arithmetic=arithmetic,
-            channel_map=channel_map,
+            channel_map=channel_map, threshold_scale=threshold_scale,
         )  # fmt: skip
 
 

@@ -12,7 +12,6 @@ from refdesign.bits import pack_bool
 from refdesign.errors import RefdesignError
 from refdesign.formats.onnx_flow import Draft, Step
 from refdesign.formats.onnx_tables import batch_norm_of
-from refdesign.formats.periodic import smallest_kernel
 from refdesign.network import AveragePool, Layer, RealDense, Shortcut
 from refdesign.parameters import BatchNorm, ThresholdKernel
 
@@ -198,11 +197,6 @@ def finished(draft: Draft, tail: Tail, kernel: ThresholdKernel | None) -> Layer:
         return draft.kind(**fields)
     except RefdesignError as error:
         raise RefdesignError(f"layer {draft.name!r}: {error}") from error
-
-
-def kernel_of(over_map: NDArray[np.float32], channel_map: str) -> ThresholdKernel:
-    """The threshold kernel whose repetition is a map (H, W, C)."""
-    return ThresholdKernel(smallest_kernel(over_map, channel_map))
 
 
 def integer_tail(cells: dict[str, NDArray[Any]], origin: list[int], shape: tuple[int, ...], largest: float) -> Tail:

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from refdesign.ops.dither import slices
 
+_PLACES = 2
+"""Last places in which a cell is searched around its quotient."""
+
 
 def period(array: NDArray[Any], axis: int) -> int:
     """The shortest period of an array along an axis; its extent where it does not repeat.
@@ -42,3 +45,40 @@ def smallest_kernel(over_map: NDArray[Any], channel_map: str) -> NDArray[Any]:
             if np.array_equal(kept[:, :, slices(channels, g, channel_map)], cells):
                 return kept
     return cells
+
+
+def scaled_kernel(over_map: NDArray[Any], scale: NDArray[np.float32], channel_map: str) -> NDArray[np.float32] | None:
+    """The smallest kernel (m, n, g) whose cells, times each channel's scale and rounded, are a map; None without one.
+
+    Args:
+        over_map: float32, (H, W, C).
+        scale: float32, (C,), such as the batch norm's gamma.
+        channel_map: as in `smallest_kernel`.
+
+    >>> over_map = np.float32([[[0.5, 1.5]], [[1.0, 3.0]]])
+    >>> scaled_kernel(over_map, np.float32([1, 3]), "tile").ravel().tolist()
+    [0.5, 1.0]
+    """
+    cells = over_map[: period(over_map, 0), : period(over_map, 1)]
+    channels = over_map.shape[2]
+    if not np.isfinite(scale).all() or not scale.all():
+        return None
+    for g in (g for g in range(1, channels + 1) if channels % g == 0):
+        of = slices(channels, g, channel_map)
+        first = np.array([int(np.argmax(np.where(of == s, np.abs(scale), -1))) for s in range(g)])
+        with np.errstate(all="ignore"):
+            near = cells[:, :, first] / scale[first]
+            tried = [near]
+            for towards in (np.inf, -np.inf):
+                value = near
+                for _ in range(_PLACES):
+                    value = np.nextafter(value, np.float32(towards))
+                    tried.append(value)
+            kernel = np.full(near.shape, np.nan, np.float32)
+            for value in tried:
+                same = scale * value[:, :, of] == cells
+                fits = np.stack([same[:, :, of == s].all(axis=2) for s in range(g)], axis=2)
+                kernel = np.where(np.isnan(kernel) & fits, value, kernel)
+        if not np.isnan(kernel).any():
+            return np.asarray(kernel, np.float32)
+    return None

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -108,6 +109,7 @@ def residual_sample() -> NetworkData:
 def _onnx_seeds() -> list[bytes]:
     from refdesign.formats import onnx_out
 
+    import_module("refdesign.formats.onnx_in")  # before processes fork, so that all have one version of the reader
     forms: list[dict[str, Any]] = [{}, {"inlined": True}, {"form": "float"}, {"form": "float", "inlined": True}]
     models = [onnx_out.to_model(sample(), **form) for form in forms]
     models.append(onnx_out.to_model(residual_sample(), form="float"))
@@ -126,6 +128,7 @@ def plain_sample() -> NetworkData:
 
 
 def _qonnx_seeds() -> list[bytes]:
+    import_module("refdesign.formats.onnx_in")
     from refdesign.formats import qonnx_out
     from refdesign.verify.foreign_models import brevitas_model, keras_model
 

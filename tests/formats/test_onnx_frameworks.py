@@ -126,6 +126,11 @@ def test_resnets(depth: int, rules: Conventions | None, tmp_path: Path) -> None:
     read, report = onnx_in.read(path, arithmetic="torch" if rules is None else "released_torch")
     assert len(read.layers) == depth + 1
     assert sum(", + " in line for line in report.recognised) == (18 if depth == 20 else 8)
+    assert read.conventions.threshold_scale == "gamma"  # the thresholds in the file are gamma*T
+    kernels = [layer.kernel for layer in read.layers if isinstance(layer, Stage) and layer.kernel is not None]
+    assert len(kernels) >= 8
+    assert all(kernel.shape == KERNEL.shape for kernel in kernels)
+    np.testing.assert_array_equal(kernels[-1].values, KERNEL.values)
     assert_its_bits(module, read, shape, ("bits",))
 
 
