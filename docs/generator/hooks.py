@@ -70,6 +70,7 @@ def _title(path: Path) -> str:
 def on_files(files: Any, config: Any) -> Any:
     """Add what is generated."""
     contents: dict[str, str | bytes] = {"explorable.html": explorable.html(home="index.html")}
+    contents["figures/one-bit.png"] = explorable.png(explorable.hero())
     contents |= generated.pages(ROOT)
     contents |= notebooks.render_all()
     for name, content in contents.items():
@@ -81,6 +82,20 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     """Run the page's live examples, and name files that lie outside the site instead of linking to them."""
     text = live.run(markdown, page.file.src_uri)
     return re.sub(r"\[([^\]]+)\]\(\.\./([^)#]+)[^)]*\)", lambda link: _outside(link, page), text)
+
+
+SHIM = "https://unpkg.com/iframe-worker/shim"
+"""What Material fetches so that the search works in pages opened from a file; the site has it with it."""
+
+
+def on_post_page(output: str, page: Any, config: Any) -> str:
+    """Fetch nothing from elsewhere."""
+    return output.replace(SHIM, "../" * page.url.count("/") + "vendor/iframe-worker.js")
+
+
+def on_post_template(output: str, template_name: str, config: Any) -> str:
+    """The same in the page for what is not found."""
+    return output.replace(SHIM, "/vendor/iframe-worker.js")
 
 
 def _outside(link: re.Match[str], page: Any) -> str:
