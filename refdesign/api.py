@@ -113,14 +113,23 @@ class Network(NetworkData):
         )
 
 
-def load(path: str | PathLike[str]) -> Network:
-    """Read a network from a file that `Network.save` wrote, or from an ONNX file (ending `.onnx`).
+def load(path: str | PathLike[str], **options: Any) -> Network:
+    """Read a network from a file that `Network.save` wrote, or from another format, by its ending.
+
+    Args:
+        path: the file: refdesign's own, ONNX, a Keras model, or a state dict (`refdesign.formats.conversion.FORMATS`).
+        options: what the file does not say, such as `architecture`, a network whose layers the arrays of a PyTorch
+            state dict are, with `binarise` or `pixels` (`refdesign.formats.foreign.Wanted`).
 
     Raises:
         RefdesignError: the file is missing, truncated, foreign, of a newer version, or was tampered with; the
             message names the file, and the layer and field where there is one.
+
+    >>> load("/nowhere/net.pt", architecture=pretrained("digits"), binarise="sign")
+    Traceback (most recent call last):
+    refdesign.errors.RefdesignError: /nowhere/net.pt: cannot be read: No such file or directory
     """
-    return Network.from_data(conversion.read(path).network)
+    return Network.from_data(conversion.read(path, **options).network)
 
 
 def pretrained_names() -> tuple[str, ...]:

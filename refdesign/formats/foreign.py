@@ -161,7 +161,7 @@ def mapped(file: TensorFile, said: Wanted, arithmetic: str) -> tuple[NetworkData
     else:
         raise RefdesignError(
             f"found {file.format}, {len(file.tensors)} arrays by name and nothing about the layers, expected an "
-            "architecture to map them onto (--model) or a layer map (--map)"
+            "architecture to map them onto, or a layer map (refdesign convert --model, --map)"
         )
     conventions = said.conventions or (given.conventions if given is not None else None) or base
     if said.arithmetic is not None or (said.conventions is None and (given is None or given.conventions is None)):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from refdesign.design import published, published_names, read_mat
+from refdesign.design import published, published_names
 from refdesign.errors import RefdesignError
+from refdesign.formats import kernels
 from refdesign.parameters import ThresholdKernel
 
 NAMED: Mapping[str, str] = {"2d": "threshold_2x2_v1", "3d": "threshold_2x2x4_shifting_n1_right_v1"}
@@ -53,7 +53,7 @@ def activation_kernel(
     elif name.startswith("["):
         kernel = _inline(name)
     elif Path(name).suffix.lower() in (".mat", ".json", ".npz"):
-        kernel = read_kernel(Path(name))
+        kernel = kernels.read(name)
     else:
         raise RefdesignError(
             f"activation: found {name!r}, expected sign, 2d, 3d, random, a published kernel "
@@ -71,35 +71,3 @@ def _inline(text: str) -> ThresholdKernel:
         return ThresholdKernel(np.array(json.loads(text), dtype=np.float64))
     except (ValueError, TypeError) as error:
         raise RefdesignError(f"activation: found {text!r}, expected rows of numbers ({error})") from error
-
-
-def read_kernel(path: Path) -> ThresholdKernel:
-    """A kernel from a file; see `activation_kernel`.
-
-    Raises:
-        RefdesignError: the file cannot be read, or holds no kernel.
-
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = Path(folder, "k.json")
-    ...     _ = file.write_text('{"values": [[0.5, 1.0]]}')
-    ...     read_kernel(file).values.tolist()
-    [[[0.5], [1.0]]]
-    """
-    suffix = path.suffix.lower()
-    if suffix == ".mat":
-        return ThresholdKernel(read_mat(path))
-    try:
-        if suffix == ".json":
-            values = np.array(json.loads(path.read_text(encoding="utf-8"))["values"], dtype=np.float64)
-        else:
-            with np.load(path, allow_pickle=False) as archive:
-                values = np.array(archive["values"], dtype=np.float64)
-    except OSError as error:
-        raise RefdesignError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError, zipfile.BadZipFile, EOFError) as error:
-        raise RefdesignError(f"{path}: found no array 'values' of numbers in it ({error})") from error
-    try:
-        return ThresholdKernel(values)
-    except RefdesignError as error:
-        raise RefdesignError(f"{path}: {error}") from error

@@ -6,6 +6,7 @@ place, and only then bytes anywhere.
 
 from __future__ import annotations
 
+import atexit
 import io
 import json
 import random
@@ -292,6 +293,7 @@ def read_keras(data: bytes) -> object:
     """The network in a Keras file's content; one process of HDF5 reads all files of this one."""
     if not _WORKER:
         _WORKER.append(hdf5.Worker())
+        atexit.register(_WORKER[0].close)
     return foreign.described(keras_file.from_bytes(data, _WORKER[0]), Wanted())
 
 

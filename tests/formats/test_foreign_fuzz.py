@@ -1,0 +1,32 @@
+"""Mutated files of other frameworks: a short run of `python -m refdesign.verify.fuzz` over each of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from refdesign.verify import fuzz
+from refdesign.verify.fuzz_foreign import FOREIGN
+from refdesign.verify.fuzz_targets import TARGETS, good_files
+
+HDF5 = ("keras", "keras-h5")
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # mutated parameters overflow
+@pytest.mark.parametrize("kind", FOREIGN)
+@pytest.mark.parametrize(
+    "count", [pytest.param(300, id="quick"), pytest.param(20_000, id="long", marks=pytest.mark.slow)]
+)
+def test_mutated_files_are_refused_or_read(kind: str, count: int) -> None:
+    if kind in HDF5:
+        pytest.importorskip("h5py", reason="the extra 'hdf5' is not installed")
+        count //= 10  # the parser's process takes longer, and as long as it may where a file makes it run for ever
+    tally = fuzz.try_files(kind, count, seed=count)
+    assert 0.5 * count < tally.refused < count
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_good_files_are_read(kind: str) -> None:
+    if kind in HDF5:
+        pytest.importorskip("h5py", reason="the extra 'hdf5' is not installed")
+    for data in good_files(kind):
+        TARGETS[kind].read(data)
