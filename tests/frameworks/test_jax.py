@@ -118,7 +118,7 @@ def test_what_jax_cannot_follow_is_refused() -> None:
     with pytest.raises(RefdesignError, match="program: found 'jax-moon'"):
         follow(PAPER, "jax-moon")
     torch = PAPER.replace(arithmetic="torch")
-    for field, what in (("gamma", "k"), ("beta", "c"), ("alpha", "alpha")):
+    for field, what in (("gamma", "gamma"), ("beta", "beta"), ("alpha", "alpha")):
         changes: dict[str, Any] = {field: [1e-40]}
         with pytest.raises(RefdesignError, match=f"subnormal {what},"):
             follow(torch, **changes)

@@ -3,42 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import Any
 
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
 from refdesign.api import Network
-from refdesign.bits import PackedBits, pack
 from refdesign.frameworks.torch import from_network, layer_outputs, to_network
-from refdesign.network import (
-    BinaryConv2d,
-    CombinedConv2d,
-    Convolution,
-    Layer,
-    NetworkData,
-    PixelConv2d,
-    RealConv2d,
-    Stage,
-)
-from refdesign.parameters import BatchNorm, ThresholdKernel
+from refdesign.network import NetworkData, Stage
 from refdesign.verify import strategies
-
-
-def plain(layer: Layer) -> Layer:
-    """The nearest layer that the modules have: weights of ±1, a batch norm of four parameters."""
-    assert isinstance(layer, Stage)
-    batch_norm = layer.batch_norm and replace(layer.batch_norm, alpha=None, k=None, c=None, affine=None)
-    layer = replace(layer, hardtanh=False, batch_norm=batch_norm)
-    if isinstance(layer, (RealConv2d, CombinedConv2d)) or (
-        isinstance(layer, PixelConv2d) and not isinstance(layer.weights, PackedBits)
-    ):
-        shared: dict[str, Any] = {item.name: getattr(layer, item.name) for item in fields(Convolution)}
-        if isinstance(layer, CombinedConv2d):
-            return BinaryConv2d(**shared, weights=layer.weights[0])
-        return PixelConv2d(**shared, weights=pack(np.asarray(layer.weights) >= 0), multiplier=2, offset=-255)
-    return layer
+from tests.properties.plain import plain, same
 
 
 def networks() -> st.SearchStrategy[NetworkData]:
@@ -73,14 +47,3 @@ def test_a_network_comes_back_whole(network: NetworkData) -> None:
         for item in fields(ours):
             last_kernel = item.name == "kernel" and ours is network.layers[-1]
             assert last_kernel or same(getattr(ours, item.name), getattr(theirs, item.name)), (ours.name, item.name)
-
-
-def same(a: object, b: object) -> bool:
-    """Whether two fields are equal, arrays to the bit; a kernel of zeros is no kernel."""
-    if isinstance(a, ThresholdKernel) and not a.values.any():
-        return b is None
-    if isinstance(a, (PackedBits, BatchNorm, ThresholdKernel)):
-        return type(a) is type(b) and all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
-    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
-        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
-    return a == b

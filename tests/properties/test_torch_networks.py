@@ -16,8 +16,8 @@ from refdesign.frameworks.torch.translate import module_network, network_module
 from refdesign.network import CombinedConv2d, Layer, NetworkData, PixelConv2d, RealConv2d, RealDense, Stage
 from refdesign.parameters import BatchNorm
 from refdesign.verify import strategies
+from tests.properties.plain import plain, same
 from tests.properties.test_paths import examples
-from tests.properties.test_torch_modules import plain, same
 
 
 def own(batch_norm: BatchNorm | None) -> BatchNorm | None:

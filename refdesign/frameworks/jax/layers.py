@@ -13,11 +13,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from numpy.typing import NDArray
 
 from refdesign.conventions import PAPER, Conventions
 from refdesign.errors import RefdesignError
-from refdesign.ops.batch_norm import batch_norm as reference_batch_norm
+from refdesign.frameworks.subnormals import refuse_subnormals
 from refdesign.ops.batch_norm import scale_and_shift, subtract_threshold
 from refdesign.ops.dither import threshold_map
 from refdesign.ops.padding import FILLS, Windows
@@ -33,8 +32,6 @@ themselves are computed by the reference, on the host.
 
 KERAS_ROUND_BOUNDARY = 2.0**-24
 """2*round(clip((z + 1)/2, 0, 1)) - 1 in float32, ties to even, is +1 exactly above this z."""
-
-_SMALLEST_NORMAL = np.finfo(np.float32).smallest_normal
 
 ESTIMATORS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "clipped": lambda z: (jnp.abs(z) <= 1).astype(z.dtype),
@@ -251,49 +248,3 @@ def normalise_and_dither(
         return v * jnp.asarray(k) + jnp.asarray(c) - jnp.asarray(scaled)
 
     return follow
-
-
-def refuse_subnormals(
-    batch_norm: BatchNorm, arithmetic: str, scaled: NDArray[np.float32], domain: tuple[int, int]
-) -> None:
-    """Refuse a layer in which any number on the way from an attainable accumulator to z is subnormal.
-
-    Args:
-        batch_norm: C channels.
-        arithmetic: `"torch"` or `"onnxruntime"`, one of those in `PROGRAMS`.
-        scaled: s*T over the map, (H, W, C).
-        domain: the lowest and highest accumulator.
-
-    Raises:
-        RefdesignError: a parameter, step or result is subnormal, naming it.
-
-    >>> bn = BatchNorm([1e-40], [0.0], [0.0], [1.0], 0.0)
-    >>> refuse_subnormals(bn, "torch", np.zeros((1, 1, 1), np.float32), (-9, 9))  # doctest: +ELLIPSIS
-    Traceback (most recent call last):
-    refdesign.errors.RefdesignError: batch norm: found a subnormal gamma, expected none: XLA takes subnormal numbers...
-    """
-    values = np.arange(domain[0], domain[1] + 1, dtype=np.int32)[:, np.newaxis]
-    every = np.ascontiguousarray(np.broadcast_to(values, (len(values), batch_norm.channels)))
-    y = reference_batch_norm(every, batch_norm, arithmetic)
-    k, c = scale_and_shift(batch_norm, arithmetic)
-    steps = {field: getattr(batch_norm, field) for field in ("gamma", "beta", "mean", "variance")}
-    steps |= {"k": k, "c": c, "s*T": scaled}
-    with np.errstate(under="ignore"):
-        v = every.astype(np.float32)
-        if batch_norm.alpha is not None:
-            steps["alpha"] = batch_norm.alpha
-            v = v * batch_norm.alpha
-            steps["alpha*a"] = v
-        if arithmetic == "onnxruntime":
-            steps["v*k"] = v * k
-        steps["y"] = y
-        thresholds = np.unique(scaled.reshape(-1, batch_norm.channels), axis=0)
-        for number, row in enumerate(thresholds):
-            steps[f"z{number}"] = y - row
-    for name, array in steps.items():
-        small = np.abs(array)
-        if ((small > 0) & (small < _SMALLEST_NORMAL)).any():
-            raise RefdesignError(
-                f"batch norm: found a subnormal {name.rstrip('0123456789')}, expected none: XLA takes subnormal "
-                "numbers for zero"
-            )

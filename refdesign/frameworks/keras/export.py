@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import keras
+import numpy as np
 
 from refdesign.api import Network
 from refdesign.bits import pack
@@ -15,13 +16,14 @@ from refdesign.errors import RefdesignError
 from refdesign.frameworks.keras.design import BatchNormDeSign, DeSign
 from refdesign.frameworks.keras.layers import BinaryConv2D, BinaryDense, PixelInput
 from refdesign.frameworks.keras.parameters import array_of, batch_norm_of, program, read_batch_norm, reads_k
+from refdesign.frameworks.subnormals import refuse_subnormals
 from refdesign.network import BinaryConv2d as BinaryConv2dData
 from refdesign.network import BinaryDense as BinaryDenseData
 from refdesign.network import Layer, MaxPool, NetworkData, PixelConv2d, accumulator_domain
 from refdesign.ops.dither import threshold_map
 from refdesign.parameters import NO_DITHER, BatchNorm
 
-_PASSED_OVER = (keras.layers.InputLayer, keras.layers.Identity, keras.layers.Dropout, keras.layers.Flatten)
+_IDLE = (keras.layers.InputLayer, keras.layers.Identity, keras.layers.Dropout)
 _ORDER = "MaxPooling2D, BatchNormalization, DeSign, in this order, or BatchNormDeSign for the last two"
 
 
@@ -75,8 +77,8 @@ def to_network(
     network = Network(
         name=name, input_shape=shape, layers=layers, conventions=conventions, metadata=dict(metadata or {})
     )
-    if arithmetic is None and keras.backend.backend() == "jax":
-        check_that_jax_follows(network)
+    if arithmetic is None and any(part.batch_norm for part in parts):
+        check_that_keras_follows(network)
     return network
 
 
@@ -92,7 +94,7 @@ def split(model: keras.Sequential) -> tuple[PixelInput, list[Parts]]:
     """
     if not isinstance(model, keras.Sequential) or not model.built:
         raise RefdesignError(f"to_network: found {type(model).__name__}, expected a built keras.Sequential")
-    steps = list(_flow(model))
+    steps = [layer for layer in leaves(model) if not isinstance(layer, keras.layers.Flatten)]
     if not steps or not isinstance(steps[0], PixelInput):
         found = type(steps[0]).__name__ if steps else "an empty model"
         raise RefdesignError(f"to_network: found {found} first, expected PixelInput")
@@ -114,11 +116,16 @@ def split(model: keras.Sequential) -> tuple[PixelInput, list[Parts]]:
     return steps[0], parts
 
 
-def _flow(model: keras.Sequential) -> Iterator[Any]:
+def leaves(model: keras.Sequential) -> Iterator[Any]:
+    """The layers of a model and of the models in it, in order, without those that do nothing in inference.
+
+    >>> [type(layer).__name__ for layer in leaves(keras.Sequential([keras.Input((2, 3)), keras.layers.Flatten()]))]
+    ['Flatten']
+    """
     for layer in model.layers:
         if isinstance(layer, keras.Sequential):
-            yield from _flow(layer)
-        elif not isinstance(layer, _PASSED_OVER):
+            yield from leaves(layer)
+        elif not isinstance(layer, _IDLE):
             yield layer
 
 
@@ -197,14 +204,22 @@ def _pool(name: str, layer: keras.layers.MaxPooling2D) -> MaxPool:
     return MaxPool(size=tuple(layer.pool_size), stride=tuple(layer.strides))
 
 
-def check_that_jax_follows(network: NetworkData) -> None:
-    """Refuse what XLA computes otherwise: subnormal numbers, and thresholds whose product with gamma it fuses."""
-    from refdesign.frameworks.jax.layers import refuse_subnormals
+def check_that_keras_follows(network: NetworkData) -> None:
+    """Refuse what the backend computes otherwise: subnormal numbers, and on JAX thresholds scaled by gamma.
 
+    Raises:
+        RefdesignError: naming the layer.
+
+    >>> from refdesign.models import binarynet
+    >>> named = PAPER.replace(arithmetic="torch")
+    >>> check_that_keras_follows(
+    ...     binarynet(input_shape=(4, 5, 1), classes=3, widths=(2, 4), dense=(), conventions=named))
+    """
     for layer in network.layers:
         if not isinstance(layer, (PixelConv2d, BinaryConv2dData, BinaryDenseData)) or layer.batch_norm is None:
             continue
-        if layer.kernel is not None and network.conventions.threshold_scale == "gamma":
+        scaled = network.conventions.threshold_scale == "gamma"
+        if layer.kernel is not None and scaled and keras.backend.backend() == "jax":
             raise RefdesignError(
                 f"to_network, layer {layer.name!r}: found thresholds scaled by gamma on JAX, which fuses y - gamma*T "
                 "into one operation, expected 'unit', or an arithmetic that the network is meant under"
@@ -212,8 +227,12 @@ def check_that_jax_follows(network: NetworkData) -> None:
         shape = network.shapes[layer.name].output
         height, width, channels = shape if len(shape) == 3 else (1, 1, shape[0])
         thresholds = threshold_map(layer.kernel or NO_DITHER, height, width, channels, network.conventions)
+        if scaled:
+            with np.errstate(under="ignore"):
+                thresholds = layer.batch_norm.gamma * thresholds
         low, high, _ = accumulator_domain(layer, ternary_input=True)
+        domain = int(low.min()), int(high.max())
         try:
-            refuse_subnormals(layer.batch_norm, "torch", thresholds, (int(low.min()), int(high.max())))
+            refuse_subnormals(layer.batch_norm, network.conventions.arithmetic, thresholds, domain)
         except RefdesignError as error:
             raise RefdesignError(f"to_network, layer {layer.name!r}, {error}") from error

@@ -12,7 +12,7 @@ from refdesign.bits import PackedBits, unpack
 from refdesign.conventions import Conventions
 from refdesign.errors import RefdesignError
 from refdesign.frameworks.keras.design import BatchNormDeSign, DeSign
-from refdesign.frameworks.keras.export import check_that_jax_follows, split
+from refdesign.frameworks.keras.export import check_that_keras_follows, split
 from refdesign.frameworks.keras.layers import BinaryConv2D, BinaryDense, PixelInput
 from refdesign.frameworks.keras.parameters import program, read_batch_norm
 from refdesign.network import BinaryConv2d, Layer, NetworkData, PixelConv2d, Stage
@@ -51,8 +51,8 @@ def from_network(network: NetworkData, *, estimator: str = "clipped", exact: boo
             f"from_network, network {network.name!r}, arithmetic: found {arithmetic!r}, expected {program(None)!r}, "
             f"which Keras computes on {keras.backend.backend()!r}"
         )
-    if exact and normalised and keras.backend.backend() == "jax":
-        check_that_jax_follows(network)
+    if exact and normalised:
+        check_that_keras_follows(network)
     made: list[Any] = [keras.Input(network.input_shape)]
     for layer in network.layers:
         made += _product(layer, network.shapes[layer.name].input, estimator)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdesign.errors import RefdesignError
-from refdesign.frameworks.keras.export import split
+from refdesign.frameworks.keras.export import leaves, split
 
 
 def layer_outputs(model: keras.Sequential, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
@@ -36,25 +36,37 @@ def layer_outputs(model: keras.Sequential, images: NDArray[np.uint8]) -> dict[st
     """
     if images.dtype != np.uint8 or images.ndim != 4:
         raise RefdesignError(f"images: found {images.dtype} of shape {images.shape}, expected uint8 (N, H, W, C)")
-    _, parts = split(model)
+    flat = _flat(model)
+    names = [part.product.name for part in split(model)[1]]
+    parts = split(flat)[1]
     kept: dict[str, Any] = {}
-    for part in parts:
-        name = part.product.name
+    for name, part in zip(names, parts, strict=True):
         kept[f"{name}.accumulator"] = part.product.output
         if part.pool is not None:
             kept[f"{name}.pooled"] = part.pool.output
         if part.sign is not None:
             kept[f"{name}.bits"] = part.sign.output
-    last = parts[-1]
-    kept["logits"] = model.outputs[0]
-    found = keras.Model(model.inputs, list(kept.values())).predict(images, verbose=0)
+    kept["logits"] = flat.outputs[0]
+    found = keras.Model(flat.inputs, list(kept.values())).predict(images, verbose=0)
     outputs = {}
     for name, value in zip(kept, found, strict=True):
         array = np.array(value)
-        if name != "logits" or last.batch_norm is None:
+        if name != "logits" or parts[-1].batch_norm is None:
             integers = array.astype(np.int8 if name.endswith(".bits") else np.int32)
             if np.any(integers != array):
                 raise RefdesignError(f"output {name!r}: found values that are no integers")
             array = integers
         outputs[name] = array
     return outputs
+
+
+def _flat(model: keras.Sequential) -> keras.Sequential:
+    """A copy without models inside it, whose layers' outputs can be asked for together."""
+    copies = []
+    for number, layer in enumerate(leaves(model)):
+        config = {**layer.get_config(), "name": f"layer{number}"}
+        copies.append(type(layer).from_config(config))
+    flat = keras.Sequential([keras.Input(model.input_shape[1:]), *copies])
+    for copy, layer in zip(copies, leaves(model), strict=True):
+        copy.set_weights(layer.get_weights())
+    return flat

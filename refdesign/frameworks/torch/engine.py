@@ -54,9 +54,7 @@ def compile(network: NetworkData, *, device: str | torch.device = "cpu", compile
     module = _prepared(FoldedNetwork(network), where, compiled)
     size = default_batch_size(network)
 
-    def run(
-        images: NDArray[np.uint8], *, outputs: str | Sequence[str] = ("logits",)
-    ) -> dict[str, NDArray[Any]]:
+    def run(images: NDArray[np.uint8], *, outputs: str | Sequence[str] = ("logits",)) -> dict[str, NDArray[Any]]:
         check_images(network, images)
         wanted = check_outputs(network, outputs)
         pieces = []

@@ -54,9 +54,7 @@ def to_network(
     ('1.accumulator', '1.bits', '5.accumulator', 'logits')
     """
     if isinstance(module, BinaryNetwork):
-        return module_network(
-            module, name=name, input_shape=input_shape, arithmetic=arithmetic, metadata=metadata
-        )
+        return module_network(module, name=name, input_shape=input_shape, arithmetic=arithmetic, metadata=metadata)
     pixels, parts = split(module)
     for part in parts[:-1]:
         if part.activation is None:
