@@ -149,14 +149,15 @@ def diagnose(
     diagnosis = Diagnosis()
     if ask is not None:
         sample, diagnosis.depends_on = _asked_again(sample, ask)
+    coupled = diagnosis.depends_on == "batch"
     for _ in range(_SEARCHES):
-        search = Search(network, sample, catalogue, budget)
+        search = Search(network, sample, catalogue, budget, coupled=coupled)
         if search.equal:
             break
         fits = search.singles()
         integers = None if fits or diagnosis.besides else _without_rounding(network, sample)
         if integers is not None:
-            rounded = Search(network, integers, catalogue, budget)
+            rounded = Search(network, integers, catalogue, budget, coupled=coupled)
             if not rounded.equal:
                 diagnosis.tried += search.tried
                 diagnosis.besides, sample, search = "logits", integers, rounded
@@ -165,7 +166,7 @@ def diagnose(
         diagnosis.tried += search.tried
         diagnosis.complete = not search.late
         diagnosis.nearest = search.nearest()
-        count = _TOGETHER if diagnosis.depends_on == "batch" else _FRESH
+        count = _TOGETHER if coupled else _FRESH
         telling = _Telling(network, search.names, [_Candidate(fit, len(sample.images)) for fit in fits], count, seed)
         if ask is not None and fits:
             telling.ask(ask)

@@ -104,6 +104,7 @@ class Search:
         sample: images with an implementation's answers.
         catalogue: the changes to try.
         budget: when to stop.
+        coupled: whether the images' answers depend on each other, so that they are run all together.
 
     Attributes:
         names: the outputs that were answered, in order of execution.
@@ -112,7 +113,14 @@ class Search:
         late: whether the budget was spent before all was tried.
     """
 
-    def __init__(self, network: NetworkData, sample: Sample, catalogue: Sequence[Change], budget: Budget) -> None:
+    def __init__(
+        self,
+        network: NetworkData,
+        sample: Sample,
+        catalogue: Sequence[Change],
+        budget: Budget,
+        coupled: bool = False,
+    ) -> None:
         self.network = network
         self.sample = sample
         self.catalogue = catalogue
@@ -127,7 +135,7 @@ class Search:
         self._all = np.arange(len(sample.images))
         self._few = self._all[:_FEW]
         self._base = self._score(self._reference, self._all)
-        self._few = self._most_telling()
+        self._few = self._all if coupled else self._most_telling()
         self._few_images = sample.images[self._few]
         self._prepared.trace.announce(self._few_images)
         self._scores: list[_Score] = []

@@ -91,8 +91,8 @@ _PLAIN: tuple[tuple[str, str, Callable[[BatchNorm], dict[str, Any]]], ...] = (
 )  # fmt: skip
 _VARIANCES: tuple[tuple[str, str, Callable[[NDArray[Any], Any], NDArray[Any]]], ...] = (
     ("variance as standard deviation", "the square root is missing", lambda v, e: (v + e) ** 2),
-    ("variance as inverse standard deviation", "1/std is taken for the variance", lambda v, e: 1 / (v + e) ** 2),
     ("standard deviation multiplied", "gamma*std stands for gamma/std", lambda v, e: 1 / (v + e)),
+    ("variance as inverse standard deviation", "1/std is taken for the variance", lambda v, e: 1 / (v + e) ** 2),
     ("epsilon outside the root", "std + epsilon stands for sqrt(var + epsilon)", lambda v, e: (np.sqrt(v) + e) ** 2),
 )
 _ORDERS: tuple[tuple[str, str, Callable[[NDArray[Any]], NDArray[Any]]], ...] = (

@@ -31,7 +31,7 @@ from refdesign.network import (
 from refdesign.parameters import BatchNorm, ThresholdKernel
 from refdesign.verify.fresh import directed_images, fresh_images
 
-_VALUES = (0.0, 0.25, 0.5, 0.75, -0.25, 0.1, 0.3, 0.9, 0.6, 0.05, 0.4, 0.35, -0.5, 0.15, 0.7, 0.2, 0.45, 0.8)
+_VALUES = (0.25, 0.0, 0.5, 0.75, -0.25, 0.1, 0.3, 0.9, 0.6, 0.05, 0.4, 0.35, -0.5, 0.15, 0.7, 0.2, 0.45, 0.8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,7 +251,6 @@ def _residual() -> Network:
             padding=(1, 1),
             padding_mode="symmetric",
             batch_norm=make.norm(10, 600.0),
-            kernel=_kernel(2, 3),
             hardtanh=True,
         ),
         BinaryConv2d(
