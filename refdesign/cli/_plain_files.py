@@ -14,6 +14,7 @@ from refdesign.cli import _common as common
 from refdesign.cli import _importing as importing
 from refdesign.cli import _kernel_files as kernel_files
 from refdesign.design import published_names, read_variables
+from refdesign.design.mat import Variable
 from refdesign.errors import RefdesignError
 from refdesign.formats import foreign, keras_file, native
 from refdesign.formats.modules import gather
@@ -71,8 +72,25 @@ def _matlab(source: str) -> dict[str, Any]:
             | ({} if variable.values is None else _range(variable.values))
             for variable in variables
         ],
-        "notes": [],
+        "notes": [note for variable in variables for note in _released_scores(variable)],
     }
+
+
+RELEASED_ORDER = (1, 3, 5, 7, 9, 0)
+"""The order in which the authors' `threshold_metrics.mat` counts the levels of a kernel's cells."""
+
+
+def _released_scores(variable: Variable) -> list[str]:
+    """What the authors' own scores of all 2x2 kernels say; row 3 is the one that their choice rests on."""
+    kernels = len(RELEASED_ORDER) ** 4
+    if variable.name != "metric_means" or variable.values is None or variable.shape != (5, kernels):
+        return []
+    at = np.unravel_index(int(np.nan_to_num(variable.values[3], nan=-np.inf).argmax()), (len(RELEASED_ORDER),) * 4)
+    best = np.array([RELEASED_ORDER[int(place)] for place in at]).reshape(2, 2, order="F")
+    return [
+        "metric_means: the authors' scores of all 2x2 kernels over the levels 0, 1, 3, 5, 7, 9, a column each; best by "
+        f"row 3 (total variation) is {best.tolist()}"
+    ]
 
 
 def _range(values: np.ndarray[Any, Any]) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def plan_for(
     Raises:
         RefdesignError: a layer that has no place in a binary network, or whose settings have none; names it.
     """
-    reader = _Reader(variables, input_shape, rule)
+    reader = _Reader(variables, input_shape, rule, tuple(layer.name for layer in layers))
     for layer in layers:
         try:
             reader.take(layer)
@@ -87,9 +87,13 @@ class _Reader:
     """Takes layer after layer; `shape` is the map that the last one leaves."""
 
     def __init__(
-        self, variables: Mapping[str, Mapping[str, StoredTensor]], shape: tuple[int, ...], rule: str | None
+        self,
+        variables: Mapping[str, Mapping[str, StoredTensor]],
+        shape: tuple[int, ...],
+        rule: str | None,
+        names: tuple[str, ...],
     ) -> None:
-        self.variables, self.shape, self.rule = variables, shape, rule
+        self.variables, self.shape, self.rule, self.names = variables, shape, rule, names
         self.plan = Plan()
         self.stage: _Stage | None = None
         self.padding: tuple[int, int] | None = None
@@ -363,6 +367,9 @@ class _Reader:
     def unique(self, name: str) -> str:
         """A name that a network's layer can have, and none has yet."""
         plain = name.replace(".", "_").replace("/", "_")
+        # Keras calls them conv2d, conv2d_1, ...: arrays in firmware are told apart by what their names begin with.
+        if any(other.startswith(f"{plain}_") for other in self.names):
+            plain += "_0"
         taken = {layer.name for layer in self.plan.layers} | {"logits"}
         while plain in taken:
             plain += "_"

@@ -57,7 +57,7 @@ class Quantized:
 
 
 @keras.saving.register_keras_serializable(package="Larq")
-class QuantConv2D(Quantized, layers.Conv2D):
+class QuantConv2D(Quantized, layers.Conv2D):  # type: ignore[misc]
     """Larq's convolution in Keras 3, which Larq itself does not run on."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
@@ -81,7 +81,7 @@ class QuantConv2D(Quantized, layers.Conv2D):
 
 
 @keras.saving.register_keras_serializable(package="Larq")
-class QuantDense(Quantized, layers.Dense):
+class QuantDense(Quantized, layers.Dense):  # type: ignore[misc]
     """Larq's dense layer in Keras 3."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
@@ -159,10 +159,12 @@ def compare(folder: Path, name: str, make: Callable[[], Any], signs: tuple[type,
         images = RANDOM.integers(0, 256, (7, *network.input_shape), dtype=np.uint8)
         outputs = network.run(images, outputs="all")
         bits = [key for key in outputs if key.endswith(".bits")]
+        chosen: list[Any] = [layer for layer in model.layers if isinstance(layer, signs)]
+        reads = (QuantConv2D, QuantDense, layers.GlobalAveragePooling2D)
         places = [
-            layer.input if isinstance(layer, (Quantized, layers.GlobalAveragePooling2D)) else layer.output
-            for layer in model.layers
-            if isinstance(layer, signs) and getattr(layer, "input_quantizer", True)
+            layer.input if type(layer) in reads else layer.output
+            for layer in chosen
+            if getattr(layer, "input_quantizer", True)
         ]
         assert len(places) == len(bits) > 1, (name, bits)
         values = keras.Model(model.inputs, [*places, model.layers[logits].output])(images.astype(np.float32))

@@ -67,7 +67,8 @@ def test_a_description_of_every_kind_of_layer() -> None:
     assert network.conventions.bit_one == -1
     assert "the softmax behind the logits is left aside" in report.assumed
     same, _ = foreign.described(keras_file.from_bytes(keras_hdf5()), Wanted())
-    for one, other in zip(network.layers, same.layers, strict=True):
+    pairs: list[tuple[Any, Any]] = list(zip(network.layers, same.layers, strict=True))
+    for one, other in pairs:
         np.testing.assert_array_equal(unpack(one.weights), unpack(other.weights))
 
 

@@ -46,11 +46,11 @@ def trained(module: Any, seed: int = 0) -> Any:
 
 def same(found: NetworkData, expected: NetworkData) -> list[str]:
     """The differences of two networks, their names and methods aside."""
-    plain = [
+    first, second = (
         NetworkData(name="n", input_shape=n.input_shape, layers=n.layers, conventions=n.conventions)
         for n in (found, expected)
-    ]
-    return list(differences(*plain))
+    )
+    return list(differences(first, second))
 
 
 def test_this_projects_own_sequential_model(tmp_path: Path) -> None:
@@ -158,9 +158,10 @@ class Sign(nn.Module):
 class Binary(nn.Module):
     """A convolution or dense layer whose weights are used by their sign, as people write it."""
 
-    def __init__(self, of: nn.Module, scaled: bool = False) -> None:
+    def __init__(self, of: nn.Conv2d | nn.Linear, scaled: bool = False) -> None:
         super().__init__()
-        self.of, self.scaled = of, scaled
+        self.of: Any = of
+        self.scaled = scaled
 
     def forward(self, x: Any) -> Any:
         weight = torch.where(self.of.weight >= 0, 1.0, -1.0)
