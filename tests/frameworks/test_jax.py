@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refdesign.bits import pack, unpack
-from refdesign.conventions import PAPER, Conventions
+from refdesign.conventions import PAPER, RELEASED_TORCH, Conventions
 from refdesign.errors import RefdesignError
 from refdesign.fold import fold
 from refdesign.frameworks.jax import layer_function, layers, packed
@@ -72,6 +72,23 @@ def test_convolutions_are_exact_on_signs(mode: str, groups: int) -> None:
     flat, dense = x.reshape(2, -1), rng.choice([-1, 1], (3, 420))
     sums = layers.binary_dense(jnp.asarray(flat, dtype=jnp.float32), jnp.asarray(dense, dtype=jnp.float32))
     np.testing.assert_array_equal(np.asarray(sums), binary_dense(pack(flat), pack(dense)))
+
+
+def test_the_released_block() -> None:
+    """The authors' block from the spec: gamma-scaled thresholds after their batch norm, exact ties give 0."""
+    variance = np.array([4, 0.25, 1, 16, 9, 1], np.float32)
+    bn = BatchNorm([1, -0.5, 2, 0, -1, 0.25], [0.5, 0, -1, 3, 0, 0], [2, -4, 0, 1, 3, 0], variance, 0.0)
+    kernel = ThresholdKernel(np.array([[[0, 0.5], [1, 1.5]], [[-1, 2], [0.25, 0]]], np.float32))
+    a = np.random.default_rng(5).integers(-12, 13, (3, 5, 7, 6)).astype(np.float32)
+    y = bn.gamma * ((a - bn.mean) / np.sqrt(variance)) + bn.beta
+    expected = np.sign(y - bn.gamma * np.tile(kernel.values, (3, 4, 3))[:5, :7])
+    assert (expected == 0).sum() > 9
+    mean, gamma, beta, root = (jnp.asarray(array) for array in (bn.mean, bn.gamma, bn.beta, np.sqrt(variance)))
+    # Operation by operation: XLA would fuse products with sums, and the ties would not be exact.
+    released = gamma * ((jnp.asarray(a) - mean) / root) + beta
+    found = layers.design(released, kernel, RELEASED_TORCH, gamma=gamma, estimator="polynomial")
+    np.testing.assert_array_equal(np.asarray(found), expected)
+    np.testing.assert_array_equal(dithered_sign(y.astype(np.float32), kernel, RELEASED_TORCH, bn.gamma), expected)
 
 
 def all_accumulators(channels: int, low: int, high: int) -> np.ndarray:

@@ -13,6 +13,9 @@ from refdesign.frameworks.torch.binarisers import abc_bases
 from refdesign.frameworks.torch.layers import BinaryConv2d
 from refdesign.network import Pair
 
+_INPUTS = 128
+"""Inputs of a real last layer whose products are held at a time."""
+
 
 class ReleasedBatchNorm2d(nn.BatchNorm2d):
     """Batch norm of the authors' PyTorch code: in eval mode gamma*((x - mean)/sqrt(variance + epsilon)) + beta.
@@ -235,10 +238,25 @@ class RealLinear(nn.Linear):
             x = self.batch_norm(x)
         if self.training:
             return F.linear(x, self.weight, self.bias)
-        total = x.new_zeros((len(x), self.out_features), dtype=torch.float64)
-        for value, weights in zip(x.double().T, self.weight.double().T, strict=True):
-            # A product of two float32 is exact in float64: the sum alone is rounded, fused or not.
-            total = total + value[:, None] * weights
+        total = _in_order(x.double().T, self.weight.double().T)
         if self.bias is not None:
             total = total + self.bias.double()
         return total.to(x.dtype)
+
+
+def _in_order(values: Tensor, columns: Tensor) -> Tensor:
+    """The sums (N, O) of values (I, N) times columns (I, O), float64, rounded after each input, from the first on.
+
+    A product of two float32 is exact in float64: the sum alone is rounded, fused or not.
+    """
+    total = values.new_zeros((1, values.shape[1], columns.shape[1]))
+    if values.device.type != "cpu":
+        for value, weights in zip(values, columns, strict=True):
+            total = total + value[:, None] * weights
+        return total[0]
+    # On the CPU a cumulative sum is taken one after the other along its axis; elsewhere it is a tree.
+    for start in range(0, columns.shape[0], _INPUTS):
+        some = slice(start, start + _INPUTS)
+        products = values[some, :, None] * columns[some, None]
+        total = torch.cat([total, products]).cumsum(0)[-1:]
+    return total[0]
