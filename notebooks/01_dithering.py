@@ -28,7 +28,12 @@ def _(mo):
 def _(mo, np, rd):
     photograph = rd.datasets.photograph()[:384, :384]
     one_threshold = np.where(photograph >= 128, 255, 0).astype(np.uint8)
-    mo.hstack([mo.image(photograph, width=384), mo.image(one_threshold, width=384)])
+    mo.hstack(
+        [
+            mo.image(photograph, width=384, alt="The photograph"),
+            mo.image(one_threshold, width=384, alt="The same, cut at one threshold"),
+        ]
+    )
     return one_threshold, photograph
 
 
@@ -55,7 +60,7 @@ def _(np, photograph, rd):
 
 @app.cell
 def _(dithered, mo):
-    mo.image(dithered, width=384)
+    mo.image(dithered, width=384, alt="The same under a tile of sixteen thresholds")
     return
 
 

@@ -37,7 +37,7 @@ def _(design, mo, np, rd):
     bits = np.where(picture >= rd.threshold_map(bayer, *picture.shape, 1, rd.PAPER)[:, :, 0], 1, -1).astype(np.int8)
     sums = design.binary_maps(bits[np.newaxis], design.AUTHORS_WEIGHTS)[0]
     shades = ((sums + 9) * 14).astype(np.uint8)
-    mo.image(shades, width=336)
+    mo.image(shades, width=336, alt="The sums of every window, as greys")
     return (sums,)
 
 
@@ -70,12 +70,11 @@ def _(design, np, rd, sums):
 
 @app.cell
 def _(maps, mo, np):
-    mo.vstack(
-        [
-            mo.hstack([mo.image(np.where(found[:, :, c] > 0, 255, 0).astype(np.uint8), width=168) for c in range(4)])
-            for found in maps.values()
-        ]
-    )
+    def strip(name, found):
+        pictures = [np.where(found[:, :, c] > 0, 255, 0).astype(np.uint8) for c in range(4)]
+        return mo.hstack([mo.image(one, width=168, alt=f"{name}, channel {c}") for c, one in enumerate(pictures)])
+
+    mo.vstack([strip(name, found) for name, found in maps.items()])
     return
 
 

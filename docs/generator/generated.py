@@ -64,7 +64,7 @@ def conventions() -> str:
         "# Conventions\n\nEvery choice in which implementations differ is a field of "
         "[`refdesign.Conventions`](reference/refdesign.conventions.md). Bold is what differs from `PAPER`. "
         "What each value means: [What is computed, exactly](method.md).\n\n"
-        + table(["field", "", *(f"`{name}`" for name in values)], rows)
+        + table(["field", "what it says", *(f"`{name}`" for name in values)], rows)
     )
 
 

@@ -89,7 +89,10 @@ SHIM = "https://unpkg.com/iframe-worker/shim"
 
 
 def on_post_page(output: str, page: Any, config: Any) -> str:
-    """Fetch nothing from elsewhere."""
+    """Fetch nothing from elsewhere; give the search a name for those who cannot see it."""
+    output = output.replace(
+        'data-md-component="search" role="dialog"', 'data-md-component="search" role="dialog" aria-label="Search"'
+    )
     return output.replace(SHIM, "../" * page.url.count("/") + "vendor/iframe-worker.js")
 
 

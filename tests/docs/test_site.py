@@ -120,3 +120,20 @@ def test_a_page_opens_without_a_network(site: Path, name: str) -> None:
         assert all(address.startswith("file://") for address in visit.requests)
         assert visit.complaints == []
         assert visit.page.locator("h1").count() == 1
+
+
+THEME = ("landmark-unique", "scrollable-region-focusable")
+"""Rules about what the theme's own script adds: a bar over each block of code, a frame around each wide table."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    "name", ["index.html", "start.html", "notebooks/02_from_sign_to_design.html", "conventions.html"]
+)
+def test_contrast_and_labels(site: Path, name: str, scheme: str) -> None:
+    executable()
+    with chromium() as browser:
+        visit = Visit(browser, site / name, color_scheme=scheme)
+        visit.page.wait_for_timeout(300)
+        assert [found for found in visit.violations() if not found.startswith(THEME)] == []
