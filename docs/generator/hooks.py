@@ -20,6 +20,7 @@ GUIDES = {
     "hardware.md": "Hardware and the simulator",
     "engines.md": "Fast engines",
     "interchange.md": "Networks from elsewhere",
+    "importing.md": "From PyTorch, Keras and Larq",
     "training.md": "Training and experiments",
     "conformance.md": "The conformance suite",
 }
