@@ -1,7 +1,8 @@
 """Examples that run while the site is built, so that what stands below them is what they print.
 
 A fence ` ```python run ` shares its names with the page's other ones; a fence ` ```sh run ` holds `refdesign`
-commands. What they print follows in a fence of its own; where one fails, the build fails.
+commands. All run in a folder of their own. What they print follows in a fence of its own; where one fails, the build
+fails.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def run(markdown: str, where: str) -> str:
         shown = f"```{language}\n{code}```\n"
         return shown + (f"\n```text\n{_short(output)}\n```\n" if output.strip() else "")
 
-    return FENCE.sub(replace, markdown)
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # examples may write files
+        return FENCE.sub(replace, markdown)
 
 
 def _python(code: str, names: dict[str, Any], where: str) -> str:
@@ -57,19 +59,17 @@ def _python(code: str, names: dict[str, Any], where: str) -> str:
 
 def _shell(code: str, where: str) -> str:
     outputs = []
-    with tempfile.TemporaryDirectory() as folder:
-        for line in code.strip().splitlines():
-            words = shlex.split(line, comments=True)
-            if not words:
-                continue
-            if words[0] != "refdesign":
-                raise RuntimeError(f"{where}: found the command {words[0]!r}, expected refdesign")
-            done = subprocess.run(
-                [sys.executable, "-m", "refdesign", *words[1:]], cwd=folder, capture_output=True, text=True, check=False
-            )
-            if done.returncode not in (0, 1):
-                raise RuntimeError(f"{where}: {line}: status {done.returncode}: {done.stderr}")
-            outputs.append(done.stdout.rstrip())
+    for line in code.strip().splitlines():
+        words = shlex.split(line, comments=True)
+        if not words:
+            continue
+        if words[0] != "refdesign":
+            raise RuntimeError(f"{where}: found the command {words[0]!r}, expected refdesign")
+        command = [sys.executable, "-m", "refdesign", *words[1:]]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode not in (0, 1):
+            raise RuntimeError(f"{where}: {line}: status {done.returncode}: {done.stderr}")
+        outputs.append(done.stdout.rstrip())
     return "\n".join(outputs)
 
 

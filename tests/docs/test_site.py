@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from docs.generator import docstrings, generated
+from docs.generator import examples, generated
 from refdesign import design
 from refdesign.cli import COMMANDS
 from refdesign.conventions import PRESETS, Conventions
@@ -50,8 +50,8 @@ def test_the_reference_names_every_public_module_once() -> None:
 
 
 def test_docstrings_examples_become_code() -> None:
-    assert docstrings.markdown("A.\n\n>>> f[1][2]\n3") == "A.\n\n```pycon\n>>> f[1][2]\n3\n```"
-    assert docstrings.markdown("See docs/method.md, section 4.") == (
+    assert examples.markdown("A.\n\n>>> f[1][2]\n3") == "A.\n\n```pycon\n>>> f[1][2]\n3\n```"
+    assert examples.markdown("See docs/method.md, section 4.") == (
         "See [What is computed, exactly, section 4](../method.md)."
     )
 
