@@ -16,15 +16,13 @@ import numpy as np
 from refdesign.errors import RefdesignError
 from refdesign.formats.assembling import LayerPlan, Norm, Report
 from refdesign.formats.keras_chain import KerasLayer
+from refdesign.formats.keras_geometry import RELEASED, average_pool, convolution, max_pool, zero_padding
 from refdesign.formats.keras_signs import Sign, activation, design, weight_rule
 from refdesign.formats.tensors import StoredTensor
-from refdesign.network import MaxPool
 
 CONVOLUTIONS = ("conv2d", "quantconv2d", "binaryconv2d", "conv2dbinarylayer")
 DENSE = ("dense", "quantdense", "binarydense", "densebinarylayer")
-_RELEASED = ("conv2dbinarylayer", "densebinarylayer")
 _IDENTITIES = ("dropout", "spatialdropout2d", "gaussiannoise", "gaussiandropout", "activityregularization")
-_MOST_PIXELS = 1 << 24
 
 
 @dataclass
@@ -142,14 +140,9 @@ class _Reader:
         self.plan.report.recognised.append(f"{layer.name}: pixels p enter as {scale:g}*p{offset:+g}")
 
     def zero_pad(self, layer: KerasLayer) -> None:
-        value = layer.config.get("padding", 1)
-        parts = value if isinstance(value, (list, tuple)) and len(value) == 2 else (value, value)
-        ends = [part if isinstance(part, (list, tuple)) and len(part) == 2 else (part, part) for part in parts]
-        if any(type(n) is not int or not 0 <= n < 65_536 for end in ends for n in end):
-            raise RefdesignError(f"padding: found {str(value)[:60]}, expected numbers of rows and columns")
-        if self.padding is not None or any(first != last for first, last in ends):
-            raise RefdesignError(f"padding: found {str(value)[:60]}, expected it once, and as much on both sides")
-        self.padding = ends[0][0], ends[1][0]
+        if self.padding is not None:
+            raise RefdesignError("found padding twice, expected it once before a convolution")
+        self.padding = zero_padding(layer)
 
     def product(self, layer: KerasLayer) -> None:
         sign = activation(layer.config.get("input_quantizer"))
@@ -173,8 +166,10 @@ class _Reader:
             "name": self.unique(layer.name), "kind": f"{prefix}_{'dense' if dense else 'conv2d'}", "weights": weights,
             "layout": "IO" if dense else "HWIO", "rule": rule, "bias": bias[0] if bias else None,
         }  # fmt: skip
-        settings = {} if dense else self.geometry(layer, filled)
-        if dense:
+        settings: dict[str, Any] = {}
+        if not dense:
+            settings, self.shape = convolution(layer, self.shape, self.padding, filled)
+        else:
             if len(self.shape) != 1 or self.padding is not None:
                 raise RefdesignError(f"found a dense layer on a map {self.shape}, expected Flatten before it")
             self.shape = (self.plan.tensors[weights].shape[-1],)
@@ -198,7 +193,7 @@ class _Reader:
 
     def weights_rule(self, layer: KerasLayer, weights: str, bits: bool) -> str | None:
         """How the weights are binarised; None: they are taken as they are."""
-        if layer.kind in _RELEASED:
+        if layer.kind in RELEASED:
             return "keras_round"
         if layer.kind in ("binaryconv2d", "binarydense"):
             return "sign"
@@ -206,58 +201,6 @@ class _Reader:
         if rule is None and bits and not _two_valued(self.plan.tensors[weights]):
             return self.rule
         return rule
-
-    def geometry(self, layer: KerasLayer, filled: int) -> dict[str, Any]:
-        """The settings of a convolution; `shape` becomes the map that it leaves."""
-        if len(self.shape) != 3:
-            raise RefdesignError(f"found a convolution on {self.shape}, expected a map")
-        size = layer.pair("kernel_size", None)
-        strides = layer.pair("strides", (1, 1))
-        dilation = layer.pair("dilation" if layer.kind == "binaryconv2d" else "dilation_rate", (1, 1))
-        filters = layer.integer("filters", 0)
-        reach = tuple(step * (extent - 1) + 1 for step, extent in zip(dilation, size, strict=True))
-        padding, mode = self.padded(layer, reach, strides, filled)
-        span = [self.shape[axis] + 2 * padding[axis] - reach[axis] for axis in (0, 1)]
-        if min(span) < 0:
-            raise RefdesignError(f"found a window of {size} on a map {self.shape}, expected a smaller one")
-        self.shape = (span[0] // strides[0] + 1, span[1] // strides[1] + 1, filters)
-        if self.shape[0] * self.shape[1] * filters > _MOST_PIXELS:
-            raise RefdesignError(f"found a map {self.shape}, expected at most {_MOST_PIXELS} values")
-        return {
-            "stride": strides, "padding": padding, "padding_mode": mode, "dilation": dilation,
-            "groups": layer.integer("groups", 1),
-        }  # fmt: skip
-
-    def padded(
-        self, layer: KerasLayer, reach: tuple[int, ...], strides: tuple[int, int], filled: int
-    ) -> tuple[tuple[int, int], str]:
-        """Padding and its mode."""
-        if layer.kind == "binaryconv2d":
-            return layer.pair("padding", (0, 0), 0), layer.text("padding_mode", "zeros")
-        name = layer.text("padding", "valid")
-        if layer.kind in _RELEASED:
-            if name != "valid":
-                raise RefdesignError(f"padding: found {name!r}, expected 'valid', which the layer mirrors a pixel for")
-            return (1, 1), "symmetric"
-        if name == "valid":
-            return self.padding or (0, 0), {0: "zeros", 1: "ones", -1: "minus_ones"}[filled]
-        if name != "same" or self.padding is not None:
-            raise RefdesignError(f"padding: found {name!r} (behind ZeroPadding2D or not), expected 'valid' or 'same'")
-        before = []
-        for axis in (0, 1):
-            extent, step = self.shape[axis], strides[axis]
-            total = max((-(-extent // step) - 1) * step + reach[axis] - extent, 0)
-            if total % 2:
-                raise RefdesignError(
-                    f"padding: found 'same' with {total // 2} before and {total - total // 2} behind the map "
-                    f"{self.shape} at stride {step}, expected as much on both sides: ZeroPadding2D and 'valid'"
-                )
-            before.append(total // 2)
-        value = layer.number("pad_values", 0)
-        modes = {0.0: "zeros", 1.0: "ones", -1.0: "minus_ones"}
-        if value not in modes:
-            raise RefdesignError(f"pad_values: found {value:g}, expected 0, 1 or -1")
-        return (before[0], before[1]), modes[value]
 
     def pool(self, layer: KerasLayer) -> None:
         stage = self.stage
@@ -267,33 +210,17 @@ class _Reader:
             raise RefdesignError(
                 "found a max pool behind a dither, expected it before: its thresholds vary in a window"
             )
-        size = layer.pair("pool_size", (2, 2))
-        strides = layer.pair("strides", size)
-        missing = [max((-(-n // s) - 1) * s + k - n, 0) for n, s, k in zip(self.shape, strides, size, strict=False)]
-        if layer.text("padding", "valid") != "valid" and any(missing):
-            raise RefdesignError(f"padding: found 'same' on a map {self.shape}, expected windows that fit, or 'valid'")
-        if min(self.shape[0] - size[0], self.shape[1] - size[1]) < 0:
-            raise RefdesignError(f"found a pool of {size} on a map {self.shape}, expected a smaller one")
-        stage.settings["pool"] = MaxPool(size=size, stride=strides)
+        stage.settings["pool"], self.shape = max_pool(layer, self.shape)
         stage.plan["pool_behind"] = stage.plan.get("batch_norm") is not None
-        rows, columns = ((self.shape[axis] - size[axis]) // strides[axis] + 1 for axis in (0, 1))
-        self.shape = (rows, columns, self.shape[2])
 
     def average(self, layer: KerasLayer) -> None:
         stage = self.open("an average pool")
-        if len(self.shape) != 3 or stage.plan["kind"].endswith("dense"):
-            raise RefdesignError(f"found an average pool on {self.shape}, expected a map")
-        whole = layer.kind == "globalaveragepooling2d"
-        size = (self.shape[0], self.shape[1]) if whole else layer.pair("pool_size", (2, 2))
-        if not whole and (layer.pair("strides", size) != size or layer.text("padding", "valid") != "valid"):
-            raise RefdesignError("found an average pool with strides or padding of its own, expected 'valid' and none")
-        if min(self.shape[0] - size[0], self.shape[1] - size[1]) < 0:
-            raise RefdesignError(f"found a pool of {size} on a map {self.shape}, expected a smaller one")
+        if stage.plan["kind"].endswith("dense"):
+            raise RefdesignError("found an average pool behind a dense layer, expected a map")
+        size, self.shape = average_pool(layer, self.shape)
         self.close()
         self.plan.layers.append(LayerPlan(name=self.unique(layer.name), kind="average_pool", settings={"size": size}))
         self.plan.report.assumed.append(f"{layer.name}: an average is summed row by row in float32, then divided")
-        kept = (self.shape[0] // size[0], self.shape[1] // size[1], self.shape[2])
-        self.shape = kept[2:] if whole and not layer.flag("keepdims", False) else kept
 
     def norm(self, layer: KerasLayer) -> None:
         stage = self.open("a batch norm")
