@@ -16,7 +16,7 @@ from refdesign.conventions import ARITHMETICS, PAPER, Conventions
 from refdesign.errors import RefdesignError
 from refdesign.fold import fold
 from refdesign.network import BinaryDense, NetworkData, PixelConv2d
-from refdesign.normalisation import normalise_pixels
+from refdesign.normalisation import normalise_pixels, positive_slope
 from refdesign.ops.batch_norm import batch_norm
 from refdesign.ops.exact import exact_sign
 from refdesign.ops.pixels import pixel_conv2d
@@ -174,3 +174,29 @@ def test_affine_maps_are_checked() -> None:
         BatchNorm(vector(1), vector(0), vector(0), vector(1), 0.0, affine=RationalAffine(1, (0, 0), 1))
     with pytest.raises(RefdesignError, match="affine: found k beside it"):
         BatchNorm(vector(1), vector(0), vector(0), vector(1), 0.0, k=vector(1), affine=RationalAffine(1, (0,), 1))
+
+
+@given(st.integers(0, 2**32), st.sampled_from([name for name in ARITHMETICS if name != "keras"]))
+def test_channels_that_fall_are_turned_without_changing_a_value(seed: int, arithmetic: str) -> None:
+    layer = first_layer(seed)
+    assert layer.batch_norm is not None
+    bits = layer.weights
+    assert not isinstance(bits, np.ndarray)
+    turned_bits, turned = positive_slope(bits, layer.batch_norm)
+    assert turned.alpha is not None
+    assert (turned.gamma >= 0).all()
+    assert (turned.alpha >= 0).all()
+    signs = unpack(turned_bits)[:, 0, 0, 0] * unpack(bits)[:, 0, 0, 0]
+    np.testing.assert_array_equal(unpack(turned_bits), unpack(bits) * signs[:, np.newaxis, np.newaxis, np.newaxis])
+    sums = np.random.default_rng(seed).integers(-5000, 5001, (7, 6)).astype(np.int32)
+    before = batch_norm(sums, layer.batch_norm, arithmetic)
+    after = batch_norm(sums * signs.astype(np.int32), turned, arithmetic)
+    np.testing.assert_array_equal(before, after)
+
+
+def test_a_batch_norm_with_k_is_not_turned() -> None:
+    layer = first_layer(0)
+    assert layer.batch_norm is not None
+    norm = replace(layer.batch_norm, k=np.ones(6, np.float32))
+    with pytest.raises(RefdesignError, match="found k or an affine map"):
+        positive_slope(layer.weights, norm)  # type: ignore[arg-type]

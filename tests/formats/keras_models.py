@@ -188,7 +188,7 @@ def compare(folder: Path, name: str, make: Callable[[], Any], signs: tuple[type,
 
 
 def weights_alone(folder: Path) -> None:
-    """Weights without a model, mapped onto an architecture, in Keras 3's and in tf.keras's layout."""
+    """Weights without a model, mapped onto an architecture."""
     model = trained(keras.Sequential([
         keras.Input((9, 7, 3)), PixelInput(2, -255),
         BinaryConv2D(4, (3, 3), padding=(1, 1), padding_mode="symmetric"), layers.BatchNormalization(epsilon=1e-4),

@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("h5py", reason="the extra 'hdf5' is not installed")
 
 from refdesign.bits import unpack
+from refdesign.conventions import RELEASED_KERAS
 from refdesign.errors import RefdesignError
 from refdesign.formats import conversion, foreign, keras_file
 from refdesign.formats.foreign import Wanted
@@ -204,3 +205,72 @@ def test_quantizers_by_their_names(value: Any, rule: str | None) -> None:
 def test_signs_settle_the_conventions() -> None:
     assert activation("binary_tanh_unit").rules == {"sign_at_zero": -1, "sign_rule": "keras_round"}  # type: ignore[union-attr]
     assert activation({"class_name": "function", "config": "log_softmax"}) == "softmax"
+
+
+def released_weights(**changes: Any) -> tuple[bytes, dict[str, Any]]:
+    """Weights alone, as `tf.keras` saves the authors' BinaryNet: its class names, its order, biases and all."""
+    import h5py
+
+    rng = np.random.default_rng(8)
+    shapes = {"conv2d__binary_layer": (3, 3, 2, 3), "conv2d__binary_layer_1": (3, 3, 3, 4),
+              "dense__binary_layer": (24, 5), "dense__binary_layer_1": (5, 2)}  # fmt: skip
+    arrays: dict[str, dict[str, Any]] = {}
+    for number, (name, shape) in enumerate(shapes.items()):
+        arrays[name] = {"kernel:0": rng.uniform(-1, 1, shape).astype(np.float32)}
+        arrays[name] |= {"bias:0": np.zeros(shape[-1], np.float32)}
+        if "dense" in name:
+            arrays[name]["binary_weight:0"] = np.zeros(shape, np.float32)
+        norm = {f"{leaf}:0": rng.normal(0, 1, shape[-1]).astype(np.float32) for leaf in keras_file.NORM_LEAVES[:3]}
+        norm["moving_variance:0"] = rng.uniform(0.5, 2, shape[-1]).astype(np.float32)
+        arrays[f"batch_normalization{f'_{number}' if number else ''}"] = norm
+    arrays["dense__binary_layer"] |= changes
+    with h5py.File("test", "w", driver="core", backing_store=False) as file:
+        file.attrs["layer_names"] = [name.encode() for name in ("input_1", *arrays)]
+        file.create_group("input_1").attrs["weight_names"] = []
+        for name, leaves in arrays.items():
+            group = file.create_group(name)
+            group.attrs["weight_names"] = [f"{name}/{leaf}".encode() for leaf in leaves]
+            for leaf, array in leaves.items():
+                group[f"{name}/{leaf}"] = array
+        file.flush()
+        return file.id.get_file_image(), arrays
+
+
+def test_the_authors_weights_alone_are_mapped_in_their_order(tmp_path: Path) -> None:
+    data, arrays = released_weights()
+    path = tmp_path / "binarynet.h5"
+    path.write_bytes(data)
+    architecture = binarynet(input_shape=(5, 6, 2), classes=2, widths=(3, 4), dense=(5,), conventions=RELEASED_KERAS)
+    found = conversion.read(
+        path, architecture=architecture, binarise="keras_round", conventions=RELEASED_KERAS, arithmetic="real"
+    )
+    layers: tuple[Any, ...] = found.network.layers
+    for layer, name in zip(layers, [name for name in arrays if "binary" in name], strict=True):
+        kernel = arrays[name]["kernel:0"]
+        expected = kernel.transpose(3, 0, 1, 2) if kernel.ndim == 4 else kernel.T
+        np.testing.assert_array_equal(unpack(layer.weights) > 0, expected > 2.0**-24)
+    np.testing.assert_array_equal(layers[2].batch_norm.mean, arrays["batch_normalization_2"]["moving_mean:0"])
+    assert found.network.conventions == RELEASED_KERAS.replace(arithmetic="real")
+    assert any(line.startswith("layers are matched in the order of the file") for line in found.assumed)
+    path.write_bytes(released_weights(**{"bias:0": np.ones(5, np.float32)})[0])
+    biased = conversion.read(
+        path, architecture=architecture, binarise="keras_round", conventions=RELEASED_KERAS, arithmetic="real"
+    )
+    dense: Any = biased.network.layers[2]
+    assert dense.batch_norm.affine.offsets == (1,) * 5
+
+
+def test_descriptions_of_tf_keras_are_followed() -> None:
+    """Nodes as lists, the input's shape under its older name, the class names without a module."""
+    model, weights = parts()
+    layers = model["config"]["layers"]
+    layers[0] = {"class_name": "InputLayer", "config": {"batch_input_shape": [None, 5, 6, 2], "name": "in"}}
+    before = None
+    for entry in layers:
+        entry["name"] = entry["config"]["name"]
+        entry["inbound_nodes"] = [] if before is None else [[[before, 0, 0, {}]]]
+        before = entry["name"]
+    shuffled = [layers[0], *reversed(layers[1:])]
+    made, _ = read({"class_name": "Functional", "config": {"name": "model", "layers": shuffled}}, weights)
+    assert [layer.name for layer in made.layers] == ["conv1", "conv2", "dense1"]
+    assert made.name == "model"
