@@ -32,7 +32,8 @@ class Found:
         rule: how its sign decides.
         steps: what stands before its sign, or makes its real values.
         choice: its sign; None where only its real values are read so far.
-        exact: whether the tail is the steps themselves, not integer thresholds found from them.
+        exact: whether the sign is that of the real values: no thresholds found otherwise, and not turned round.
+        before: what stands before the sign in the file, its own spelling included.
     """
 
     draft: Draft
@@ -42,6 +43,7 @@ class Found:
     choice: Choice | None
     scale: float = 1.0
     exact: bool = True
+    before: tuple[Step, ...] = ()
 
 
 @dataclass
@@ -98,8 +100,9 @@ class Context:
             known = self.found.get(flow.draft.name)
             if known is None or known.choice is None:
                 self.found[flow.draft.name] = self._signed(flow.draft, flow.steps, choice, scale, known)
-            elif not (known.choice.same(choice) and same_steps(known.steps, flow.steps)):
+            elif not (known.choice.same(choice) and same_steps(known.before, flow.steps)):
                 raise RefdesignError("found a second sign, expected one")
+            self.found[flow.draft.name].before = flow.steps
         except RefdesignError as error:
             raise RefdesignError(f"the sign of layer {flow.draft.name!r}: {error}") from error
         return replace(flow, kind="bits", choice=None, steps=(), scale=scale)
@@ -117,7 +120,7 @@ class Context:
         if not issubclass(draft.kind, Stage):
             raise RefdesignError(f"found the sign of a {draft.kind.kind}, expected that of a layer with a batch norm")
         try:
-            tail, rule = _plain(steps, choice, draft.shape, scale)
+            tail, rule, steps, at_zero = _plain(steps, choice, draft.shape, scale)
         except RefdesignError as error:
             if known is not None or any(kind == "shortcut" for kind, _ in steps):
                 raise
@@ -133,7 +136,7 @@ class Context:
         if known is not None and not same_steps(known.steps, steps):
             tail = self._joined(known, Found(draft, tail, rule, steps, choice))
             steps = known.steps if len(known.steps) > len(steps) else steps
-        return Found(draft, tail, rule, steps, choice, scale)
+        return Found(draft, tail, rule, steps, choice, scale, exact=at_zero)
 
     def real(self, flow: Flow) -> str:
         """The name of the layer whose real values a map has.
@@ -148,7 +151,7 @@ class Context:
         made = Found(draft, tail_of(flow.steps, flow.shape[-1]), (None, 0.0), flow.steps, None)
         if known is None:
             self.found[draft.name] = made
-        elif not known.exact or known.rule[1]:
+        elif not known.exact:
             raise RefdesignError(f"found the real values of {draft.name!r}, whose sign is not taken at 0")
         elif not same_steps(known.steps, flow.steps):
             known.tail = self._joined(made, known)
@@ -175,8 +178,14 @@ def _scale_of(choice: Choice) -> float:
     return scale
 
 
-def _plain(steps: tuple[Step, ...], choice: Choice, shape: tuple[int, ...], scale: float) -> tuple[Tail, Rule]:
-    """The tail and rule of a sign at one point per element, in one direction per channel."""
+def _plain(
+    steps: tuple[Step, ...], choice: Choice, shape: tuple[int, ...], scale: float
+) -> tuple[Tail, Rule, tuple[Step, ...], bool]:
+    """A sign at one point per element, in one direction per channel: its tail, its rule, and z.
+
+    Returns:
+        Also the steps that make z, and whether the sign is that of z itself.
+    """
     if len(choice.points) != 1:
         raise RefdesignError(f"found a sign with {len(choice.points)} points")
     point = choice.points[0]
@@ -200,7 +209,7 @@ def _plain(steps: tuple[Step, ...], choice: Choice, shape: tuple[int, ...], scal
         if boundary or tail.shortcut is not None:
             raise RefdesignError("found a sign turned round behind a shortcut, or in the released Keras activation")
         tail = _turned(tail, direction)
-    return tail, (tie, boundary)
+    return tail, (tie, boundary), steps, not np.any(point != 0) and not np.any(direction < 0)
 
 
 def _peeled(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from refdesign.formats.onnx_flow import Flow
 from refdesign.formats.onnx_layers import NotTwoValued, Tail, finished, tail_of
 from refdesign.formats.onnx_maps import kernels_of
 from refdesign.formats.onnx_nodes import HANDLERS
+from refdesign.formats.onnx_real import pool_layer
 from refdesign.formats.onnx_report import Report, deviations, key_of, line_of, sign_words, unknown
 from refdesign.formats.onnx_tabulated import table_of
 from refdesign.formats.qonnx_in import ON_CONSTANTS, on_constants
@@ -186,13 +188,17 @@ class _Importer:
             raise RefdesignError(f"output {output!r}: found {kind}, expected the logits, sums of a last layer")
         if not last.whole:
             raise RefdesignError(f"output {output!r}: found a part of the logits, expected all of them")
+        ends = last.draft
+        if ends.kind is AveragePool:
+            ends = pool_layer(self.context, ends)
+            last = replace(last, draft=ends)
         drafts = self.context.drafts
         found = [self.context.found.get(draft.name) for draft in drafts[:-1]]
         for draft, entry in zip(drafts, found, strict=False):
             if entry is None and draft.kind is not AveragePool:
                 raise RefdesignError(f"layer {draft.name!r}: found nothing that reads its values")
-        if last.draft is not drafts[-1]:
-            raise RefdesignError(f"output {output!r}: found the sums of {last.draft.name!r}, "
+        if ends is not drafts[-1]:
+            raise RefdesignError(f"output {output!r}: found the sums of {ends.name!r}, "
                                  f"expected those of the last layer, {drafts[-1].name!r}")  # fmt: skip
         entries = [*(entry for entry in found if entry is not None), self._last(last)]
         report = Report()
@@ -213,10 +219,14 @@ class _Importer:
 
     def _last(self, flow: Flow) -> Found:
         """The last layer, whose values are the logits."""
-        if flow.draft is None or flow.draft.kind is AveragePool:
-            raise RefdesignError("found an average pool as the last layer, expected logits")
+        if flow.draft is None:
+            raise RefdesignError("output: found no layer")
+        if flow.draft.kind is AveragePool and flow.steps:
+            raise RefdesignError("output: found operations behind a last average pool, expected its means")
         try:
             tail = tail_of(flow.steps, flow.shape[-1])
+            if tail.over_map is not None and flow.draft.kind is not RealDense:
+                raise RefdesignError("found more than a batch norm behind the last layer's sums")
         except RefdesignError as error:
             try:
                 ternary = any(found.rule[0] == 0 for found in self.context.found.values())

@@ -20,7 +20,7 @@ from refdesign.formats.onnx_functions import INTEGER_CELLS
 from refdesign.formats.onnx_layers import integer_tail
 from refdesign.formats.onnx_moves import move, pad, shape
 from refdesign.formats.onnx_pools import pooled_first
-from refdesign.formats.onnx_products import convolution, dense
+from refdesign.formats.onnx_products import convolution, dense, real_convolution
 from refdesign.formats.onnx_real import added, pooled, real_dense
 from refdesign.formats.onnx_totals import matrix_of, spread, weighted, windows, with_bias
 from refdesign.network import MaxPool
@@ -96,7 +96,9 @@ def _arithmetic(context: Context, node: Any, inputs: list[Value]) -> Flow:
         return _on_total(context, node, flow, kind, other)
     if flow.kind not in ("pixels", "sums"):
         raise RefdesignError(f"found arithmetic on {described(flow)}")
-    if kind == "mul" and (not flow.whole or np.broadcast_shapes(flow.places.shape, other.shape) != flow.places.shape):
+    rows = other.dtype == np.float64 and flow.places.ndim == 3  # a row that is multiplied with a matrix
+    enlarged = np.broadcast_shapes(flow.places.shape, other.shape) != flow.places.shape
+    if kind == "mul" and (not flow.whole or enlarged or rows):
         return weighted(flow, other)
     return flow.step(kind, other)
 
@@ -114,6 +116,8 @@ def _cast(context: Context, node: Any, inputs: list[Value]) -> Flow:
     flow, target = only_flow(inputs), int(constants.attributes(node).get("to", 0))
     if flow.kind == "choice":
         return cast_choice(flow, target)
+    if flow.kind == "total" and target == 1 and flow.draft is None:
+        return real_convolution(context, node, flow)
     if flow.kind == "total" and target == 1:
         weights = matrix_of(flow)
         source = replace(flow, kind="sums", terms=())

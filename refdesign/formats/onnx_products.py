@@ -12,9 +12,10 @@ from refdesign.formats import onnx_constants as constants
 from refdesign.formats.onnx_context import Context, Value, described, only_flow
 from refdesign.formats.onnx_flow import Draft, Flow, Step, geometry
 from refdesign.formats.onnx_layers import as_float32, product_weights, two_valued
-from refdesign.formats.onnx_pixels import channels_last, pixel_layer
+from refdesign.formats.onnx_pixels import channels_last, pixel_layer, real_layer
 from refdesign.formats.onnx_real import real_dense
-from refdesign.network import BinaryConv2d, BinaryDense
+from refdesign.formats.onnx_taps import convolution_of
+from refdesign.network import BinaryConv2d, BinaryDense, RealConv2d
 
 _EXACT = 2**24
 
@@ -81,6 +82,20 @@ def dense(context: Context, node: Any, inputs: list[Value]) -> Flow:
     signs, scale = two_valued(ordered, f"layer {name!r}")
     draft = Draft(name, BinaryDense, {"weights": product_weights(signs)}, (len(matrix),), float(matrix.shape[1]))
     return _behind(context, draft, flow, scale, bias)
+
+
+def real_convolution(context: Context, node: Any, flow: Flow) -> Flow:
+    """A first layer whose real products are spelled out, in float64 in the order rows, columns, channels."""
+    weights, fields = convolution_of(flow)
+    if flow.bias is not None:
+        raise RefdesignError("found a bias behind a first layer that is spelled out, expected none")
+    name = str(node.name)
+    name = context.name(name.removesuffix("/sums") if name.endswith("/sums") else "", "conv")
+    _, special, _, _, _ = real_layer(flow.steps, as_float32(weights, f"layer {name!r}: found weights"), name)
+    context.input_shape = (flow.shape[0], flow.shape[1], flow.shape[2])
+    out, height, width = flow.places.shape[1:]
+    draft = Draft(name, RealConv2d, {**fields, **special}, (height, width, out), 0.0)
+    return _behind(context, draft, flow, None, None)
 
 
 def _behind(

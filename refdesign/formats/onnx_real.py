@@ -24,7 +24,6 @@ from refdesign.network import (
     Shortcut,
     Stage,
 )
-from refdesign.parameters import BatchNorm
 
 
 def added(context: Context, a: Flow, b: Flow) -> Flow:
@@ -76,11 +75,9 @@ def _with_shortcut(context: Context, main: Flow, arriving: Flow) -> Flow:
 def _bases(context: Context, a: Flow, b: Flow) -> Flow | None:
     """Two products of the same bits or pixels as one layer; None where they are none."""
     first, second = a.draft, b.draft
-    if first is None or second is None or context.drafts[-2:] not in ([first, second], [second, first]):
+    if first is None or second is None or any(draft.name in context.found for draft in (first, second)):
         return None
-    if first is context.drafts[-1] and second.kind is not CombinedConv2d:
-        return _bases(context, b, a)
-    if second is not context.drafts[-1]:
+    if second.kind is CombinedConv2d:
         first, second, a, b = second, first, b, a
     geometry = ("stride", "padding", "padding_mode", "dilation", "groups", "multiplier", "offset")
     alike = (
@@ -111,9 +108,10 @@ def _bases(context: Context, a: Flow, b: Flow) -> Flow | None:
         draft = replace(first, kind=CombinedConv2d, largest=largest, fields=fields)
     else:
         return None
-    context.drafts.pop()
-    context.drafts[-1] = draft
-    return replace(a, draft=draft, steps=())
+    kept = [other for other in context.drafts if other is not first and other is not second]
+    at = min(number for number, other in enumerate(context.drafts) if other is first or other is second)
+    context.drafts[:] = [*kept[:at], replace(draft, name=context.drafts[at].name), *kept[at:]]
+    return replace(a, draft=context.drafts[at], steps=())
 
 
 def _is_scale(steps: tuple[Step, ...]) -> bool:
@@ -167,22 +165,19 @@ def real_dense(
     if flow.steps and flow.steps[-1][0] == "wide":  # the products are of float64
         flow = replace(flow, steps=flow.steps[:-1])
     inputs, steps = flow, flow.steps
-    if flow.draft is not None and flow.draft.kind is AveragePool and flow.draft.source is not None:
-        context.real(flow.draft.source)
-        ours, name_ = flow.draft.name.endswith("/mean"), flow.draft.name.removesuffix("/mean")
-        pool = replace(flow.draft, name=context.name(name_ if ours else "", "pool"))
-        context.drafts.append(pool)
+    if flow.draft is not None and flow.draft.kind is AveragePool:
+        pool_layer(context, flow.draft)
     else:
         front, steps = _split(flow.steps)
         context.real(replace(flow, steps=front))
-    norm = tail_of(steps, flow.shape[-1])
+    norm = tail_of(tuple(_flattened(step, flow.shape) for step in steps), weights.shape[1])
     if norm.over_map is not None or norm.shortcut is not None or norm.hardtanh:
         raise RefdesignError("found more than a batch norm before a real dense layer")
     ours = name.endswith("/rounded")
     named = context.name(name.removesuffix("/rounded") if ours else "", "dense")
     fields: dict[str, Any] = {
         "weights": as_float32(weights, "found weights"), "bias": None,
-        "input_batch_norm": _repeated(norm.batch_norm, weights.shape[1]),
+        "input_batch_norm": norm.batch_norm,
     }  # fmt: skip
     if bias is not None:
         values = as_float32(np.asarray(bias).ravel(), "found a bias")
@@ -205,12 +200,22 @@ def _split(steps: tuple[Step, ...]) -> tuple[tuple[Step, ...], tuple[Step, ...]]
     return steps[:at], steps[at:]
 
 
-def _repeated(norm: BatchNorm | None, inputs: int) -> BatchNorm | None:
-    """A batch norm of channels over every pixel of a flattened map."""
-    if norm is None or norm.channels == inputs:
-        return norm
-    fields: dict[str, Any] = {
-        name: np.tile(getattr(norm, name), inputs // norm.channels)
-        for name in ("gamma", "beta", "mean", "variance", "alpha", "k", "c") if getattr(norm, name) is not None
-    }  # fmt: skip
-    return replace(norm, **fields)
+def _flattened(step: Step, shape: tuple[int, ...]) -> Step:
+    """A step on a map as one on its flattened values (row, column, channel)."""
+    kind, values = step
+    if not isinstance(values, np.ndarray) or kind not in ("mul", "div", "add", "sub", "bn"):
+        return step
+    if kind == "bn":
+        return kind, np.stack([np.broadcast_to(row, shape).ravel() for row in values])
+    return kind, np.ascontiguousarray(np.broadcast_to(values, shape).ravel())
+
+
+def pool_layer(context: Context, draft: Draft) -> Draft:
+    """An average pool as a layer of its own, behind the layer whose real values it reads."""
+    if draft.source is None:
+        raise RefdesignError("found an average pool of nothing")
+    context.real(draft.source)
+    ours = draft.name.endswith("/mean")
+    pool = replace(draft, name=context.name(draft.name.removesuffix("/mean") if ours else "", "pool"))
+    context.drafts.append(pool)
+    return pool

@@ -54,7 +54,7 @@ def test_a_folded_export_comes_back_with_every_bit_and_logit(name: str) -> None:
 def test_exports_of_drawn_networks_come_back(data: st.DataObject) -> None:
     """What is read back gives the bits of what was written; what is not read names its node."""
     rules = data.draw(conventions(arithmetics=("onnxruntime", "released_torch", "keras", "real")))
-    network = data.draw(networks(conventions=st.just(rules), residual=False))
+    network = data.draw(networks(conventions=st.just(rules)))
     x = data.draw(images((2, *network.input_shape)))
     form = data.draw(st.sampled_from(onnx_out.FORMS))
     try:
