@@ -35,13 +35,14 @@ class Archive:
 
     def __init__(self, data: bytes) -> None:
         self._size = len(data)
+        # Before the list is read: every member has a header there, which begins so.
+        if data.count(b"PK\x01\x02") > LARGEST_COUNT:
+            raise RefdesignError(f"found an archive of more than {LARGEST_COUNT} members, expected fewer")
         try:
             self._zip = zipfile.ZipFile(io.BytesIO(data))
         except _FAILURES as error:
             raise RefdesignError("found no zip archive: truncated or another format") from error
         infos = self._zip.infolist()
-        if len(infos) > LARGEST_COUNT:
-            raise RefdesignError(f"found an archive of {len(infos)} members, expected at most {LARGEST_COUNT}")
         self._infos = {info.filename: info for info in infos}
         if len(self._infos) != len(infos):
             raise RefdesignError("found an archive with two members of one name, expected each once")

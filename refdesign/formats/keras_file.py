@@ -19,7 +19,7 @@ from refdesign.formats.archives import Archive
 from refdesign.formats.safetensors_file import natural
 from refdesign.formats.tensors import StoredTensor, TensorFile, read_bytes
 
-LARGEST_JSON = 1 << 25
+LARGEST_JSON = 1 << 23
 LARGEST_WEIGHTS = 1 << 30
 
 NORM_LEAVES = ("gamma", "beta", "moving_mean", "moving_variance")
@@ -97,6 +97,8 @@ def _hdf5(data: bytes, worker: hdf5.Worker | None) -> hdf5.Hdf5:
 
 
 def _json(text: bytes | str, where: str) -> Mapping[str, Any]:
+    if len(text) > LARGEST_JSON:
+        raise RefdesignError(f"{where}: found {len(text)} characters, expected at most {LARGEST_JSON}")
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:

@@ -27,7 +27,7 @@ from refdesign.formats.tensors import read_bytes
 from refdesign.network import MaxPool, Shortcut
 from refdesign.parameters import ThresholdKernel
 
-LARGEST_MAP = 1 << 24
+LARGEST_MAP = 1 << 22
 _KINDS = ("pixel_conv2d", "real_conv2d", "binary_conv2d", "binary_dense", "real_dense", "average_pool")
 
 

@@ -27,7 +27,6 @@ STATE_NAMES = ("state_dict", "model_state_dict", "model", "net", "network", "mod
 
 _ASIDE = ("optim", "sched", "scaler", "ema")
 _DEPTH = 4
-_LARGEST_STATE = 100_000
 
 Fetch = Callable[[Storage], bytes]
 
@@ -70,7 +69,7 @@ def from_bytes(data: bytes) -> TensorFile:
     where, state = _chosen(found)
     tensors: dict[str, StoredTensor] = {}
     for name, value in state.items():
-        if isinstance(value, Tensor) and isinstance(name, str) and len(tensors) < _LARGEST_STATE:
+        if isinstance(value, Tensor) and isinstance(name, str):
             tensors[name] = _stored(name, value, fetch)
     notes = _notes(root, where, state, tensors)
     return TensorFile(format="a PyTorch state dict", tensors=tensors, ordered=True, notes=tuple(notes))

@@ -15,7 +15,7 @@ from typing import Any
 
 from refdesign.errors import RefdesignError
 
-LARGEST_PICKLE = 1 << 23
+LARGEST_PICKLE = 1 << 22
 """Bytes of the operations; those of a network of a thousand layers take a few hundred thousand."""
 
 STORAGES = {

@@ -257,11 +257,14 @@ def test_xnor_scales_give_the_modules_own_bits() -> None:
     network, report = with_map(stream.getvalue(), said, binarise="xnor")
     assert any("alpha, the mean of |w| over the channel" in line for line in report.assumed)
     images = np.random.default_rng(9).integers(0, 256, (11, 9, 12, 3), np.uint8)
-    logits = Network.from_data(network).run(images)["logits"]
+    outputs = Network.from_data(network).run(images, outputs="all")
     x = torch.tensor(images).permute(0, 3, 1, 2).float() * 2 - 255
     with torch.no_grad():
-        # The module scales weights, the network sums: the logits agree but for rounding, and no bit is near enough.
-        np.testing.assert_allclose(logits, module(x).numpy(), rtol=1e-5, atol=1e-5)
+        # The module scales weights, the network sums: that rounds otherwise, and here no bit is near enough.
+        np.testing.assert_array_equal(outputs["a.bits"], module[:4](x).permute(0, 2, 3, 1).numpy())
+        np.testing.assert_array_equal(outputs["b.bits"], module[:7](x).permute(0, 2, 3, 1).numpy())
+        np.testing.assert_array_equal(outputs["c.bits"], module[:11](x).numpy())
+        np.testing.assert_allclose(outputs["logits"], module(x).numpy(), rtol=1e-5, atol=1e-5)
 
 
 def with_map(data: bytes, said: Mapping[str, Any], **more: Any) -> Any:
