@@ -2,10 +2,10 @@
 
     python -m simulator.rtl.synthesis [--sizes small medium large] [--json]
 
-The weights, the same for all rules, stand in block RAM. Where the thresholds stand is left to Yosys: tables of a few
-words become logic, deeper ones block RAM (the size `deep`, with the fewest PEs for its channels, shows that), so LUTs
-and RAM stand side by side. A table's depth is the channel folds times the kernel's rows times its columns: a 3D kernel
-costs what a 2D one of its rows and columns does, for the slices are told apart when the thresholds are folded.
+The weights, the same for all rules, stand in block RAM. Where the thresholds stand is left to Yosys, which may put deep
+tables into RAM, so LUTs and RAM stand side by side (`deep` has the deepest tables: few PEs for its channels). A table's
+depth is the channel folds times the kernel's rows times its columns: a 3D kernel costs what a 2D one of its rows and
+columns does, for the slices are told apart when the thresholds are folded.
 """
 
 from __future__ import annotations
