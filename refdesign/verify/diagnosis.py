@@ -23,6 +23,7 @@ from refdesign.verify.variant import Variant
 
 Ask = Callable[[Images], Answer]
 _ROUNDS = 4  # of fresh images
+_CONFIRMATIONS = 2  # batches that must agree: what is left from one shows in the next
 _SEARCHES = 3  # each with the fresh images that refuted the one before
 _TOGETHER = 8  # images that are asked again by themselves
 _FRESH = 24
@@ -272,7 +273,7 @@ class _Telling:
         for number in range(_ROUNDS):
             images = self._most_telling(fresh_images(self.network, self.random, 4 * self.count))
             if images is None:
-                if self.confirmed:
+                if self.confirmed and number >= _CONFIRMATIONS:
                     return
                 images = fresh_images(self.network, self.random, self.count)
             answer = ask(images)

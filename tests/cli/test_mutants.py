@@ -7,6 +7,7 @@ from pathlib import Path
 
 from refdesign.verify.conformance.cases import CASES
 from refdesign.verify.mutants.catalogue import catalogue
+from refdesign.verify.mutants.grounds import GROUNDS
 from tests.cli.command_line import good, refused
 from tests.shared_data import CHECKOUT
 
@@ -14,7 +15,9 @@ from tests.shared_data import CHECKOUT
 def test_the_matrix_says_which_cases_notice_a_mutant(tmp_path: Path) -> None:
     page = tmp_path / "mutants.md"
     report = json.loads(
-        good("mutants", "phase-runs-on", "last-batch-lost", "--examples", 2, "--markdown", page, "--json")
+        good(
+            "mutants", "phase-runs-on", "last-batch-lost", "--examples", 2, "--workers", 1, "--markdown", page, "--json"
+        )
     )
     phase, batch = report["mutants"]
     assert report["survivors"] == []
@@ -24,6 +27,21 @@ def test_the_matrix_says_which_cases_notice_a_mutant(tmp_path: Path) -> None:
     assert "2 of 2 mutants are noticed" in text
     assert "| `last-batch-lost` |" in text
     assert "| batch/many | more images than a batch of 16 holds | 1 | 1 |" in text
+
+
+def test_the_diagnosis_is_measured_beside_it(tmp_path: Path) -> None:
+    page = tmp_path / "mutants.md"
+    report = json.loads(
+        good("mutants", "popcount-narrow", "--examples", 1, "--workers", 1, "--diagnosis", "--markdown", page, "--json")
+    )
+    shown = [entry for entry in report["diagnosis"] if entry["shows"]]
+    assert shown
+    assert all(entry["named_first"] and entry["confirmed"] for entry in shown)
+    assert {entry["network"] for entry in report["diagnosis"]} == set(GROUNDS)
+    text = page.read_text()
+    assert "The diagnosis can name 1 of 1 mutants, of which 1 show on these networks." in text
+    assert "It names 1 of them first on every network on which they show (100 %)." in text
+    assert "| `popcount-narrow` | counter of differing bits too narrow for N |" in text
 
 
 def test_the_list_holds_every_mutant() -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from refdesign.network import fold_channels
 from refdesign.ops.dither import slices
+from refdesign.ops.sign import KERAS_ROUND_BOUNDARY
 from refdesign.parameters import NO_DITHER
 from refdesign.verify.change import Change, Decision
 
@@ -110,6 +111,8 @@ def _algebra(d: Decision, rounding: str) -> bool:
     t = kernel.values[:, :, slices(bn.channels, g, d.conventions.channel_map)]
     if d.conventions.threshold_scale == "gamma":
         t = bn.gamma * t
+    if d.conventions.sign_rule == "keras_round":
+        t = t + np.float32(KERAS_ROUND_BOUNDARY)
     std = np.sqrt(bn.variance + np.float32(bn.epsilon))
     with np.errstate(all="ignore"):
         boundary = bn.mean + (t - bn.beta) * std / bn.gamma

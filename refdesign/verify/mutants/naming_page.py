@@ -42,17 +42,19 @@ def summary(mutants: Sequence[Mutant], found: Sequence[Naming]) -> list[str]:
     >>> from refdesign.verify.mutants.catalogue import mutant
     >>> wrong = mutant("matches-only")
     >>> summary([wrong], [Naming(wrong.name, "digits", True, ("x",), first=True, seconds=2.0)])[0]
-    'the diagnosis can name 1 of 1 mutants, and names 1 of them first on every network on which they show (100 %)'
+    'the diagnosis can name 1 of 1 mutants, of which 1 show on these networks'
     """
+    seen = {naming.mutant for naming in found if naming.shows}
     wanted = [entry for entry in mutants if entry.named]
+    shown = [entry for entry in wanted if entry.name in seen]
     first = named_first(mutants, found)
-    share = f" ({100 * len(first) / len(wanted):.0f} %)" if wanted else ""
+    share = f" ({100 * len(first) / len(shown):.0f} %)" if shown else ""
     lines = [
-        f"the diagnosis can name {len(wanted)} of {len(mutants)} mutants, and names {len(first)} of them first "
-        f"on every network on which they show{share}"
+        f"the diagnosis can name {len(wanted)} of {len(mutants)} mutants, of which {len(shown)} show on these networks",
+        f"it names {len(first)} of them first on every network on which they show{share}",
     ]
-    early = [entry for entry in mutants[:_FIRST] if entry.named]
     if len(mutants) > _FIRST:
+        early = [entry for entry in mutants[:_FIRST] if entry.named]
         named = len([entry for entry in early if entry.name in first])
         lines.append(f"of the catalogue's first {_FIRST}, {len(early)} can be named and {named} are")
     shipped = [naming.seconds for naming in found if naming.shows and naming.ground == GROUNDS[0]]
