@@ -30,7 +30,7 @@ from refdesign.formats.onnx_real import pool_layer
 from refdesign.formats.onnx_report import Report, deviations, key_of, line_of, sign_words, unknown
 from refdesign.formats.onnx_tabulated import table_of
 from refdesign.formats.qonnx_in import ON_CONSTANTS, on_constants
-from refdesign.network import AveragePool, Layer, NetworkData, RealDense
+from refdesign.network import AveragePool, CombinedConv2d, Layer, NetworkData, RealConv2d, RealDense
 from refdesign.parameters import ThresholdKernel
 
 _LARGEST_MAP = 1 << 22
@@ -263,7 +263,9 @@ class _Importer:
                     f"batch norms: found the programs {', '.join(sorted(map(str, programs)))} in one network; "
                     "name the arithmetic that you mean, such as 'real'"
                 )
-            arithmetic = str(programs.pop()) if programs else "real"
+            # Where nothing is rounded behind integer sums the name decides nothing; real sums round by themselves.
+            rounded = any(draft.kind in (RealConv2d, CombinedConv2d, RealDense) for draft in self.context.drafts)
+            arithmetic = str(programs.pop()) if programs else "onnxruntime" if rounded else "real"
             report.assumed.append(f"arithmetic {arithmetic!r}: what the file's operators round, one by one")
         channel_map, threshold_scale, self.kernels = kernels_of(entries)
         tie, keras = next((tie for tie in ties if tie is not None), 1), rounds == {True}
