@@ -19,11 +19,12 @@ pytest.importorskip("h5py", reason="the extra 'hdf5' is not installed")
 from refdesign.bits import unpack
 from refdesign.conventions import RELEASED_KERAS
 from refdesign.errors import RefdesignError
-from refdesign.formats import conversion, foreign, keras_file
+from refdesign.formats import conversion, foreign, keras_file, native
 from refdesign.formats.foreign import Wanted
 from refdesign.formats.keras_signs import activation, weight_rule
 from refdesign.models import binarynet
 from refdesign.verify.fuzz_foreign import keras_archive, keras_hdf5, zipped
+from tests.formats.same import differences
 from tests.shared_data import CHECKOUT
 
 
@@ -64,6 +65,7 @@ def test_a_description_of_every_kind_of_layer() -> None:
     # Zeros that are padded before a sign are what the sign makes of them.
     assert (second.padding_mode, second.padding, second.pool.size) == ("ones", (1, 1), (2, 2))
     assert last.batch_norm.beta.any()
+    assert list(differences(native.from_bytes(native.to_bytes(network)), network)) == []
     assert network.conventions.sign_at_zero == 1
     assert network.conventions.bit_one == -1
     assert "the softmax behind the logits is left aside" in report.assumed

@@ -16,7 +16,7 @@ from refdesign import models as golden
 from refdesign.api import Network
 from refdesign.conventions import PAPER, RELEASED_TORCH
 from refdesign.errors import RefdesignError
-from refdesign.formats import conversion, foreign
+from refdesign.formats import conversion, foreign, native
 from refdesign.network import NetworkData, RealConv2d
 from refdesign.parameters import ThresholdKernel
 from tests.formats.same import differences
@@ -131,6 +131,11 @@ def test_the_released_recu_names() -> None:
     last: Any = network.layers[-1]
     np.testing.assert_array_equal(last.input_batch_norm.gamma, state["module.bn2.weight"].numpy())
     assert network.conventions == RELEASED_TORCH
+    assert same(native.from_bytes(native.to_bytes(network)), network) == []
+    images = np.random.default_rng(1).integers(0, 256, (2, 8, 12, 3), np.uint8)
+    outputs = [Network.from_data(network).run(images, outputs="all", path=path) for path in ("packed", "naive")]
+    for key in outputs[0]:
+        np.testing.assert_array_equal(outputs[0][key], outputs[1][key], key)
     assert "batch norms are matched in the order of the file: linear module.bn2" in report.assumed
     with pytest.raises(RefdesignError, match="layer 'conv1', pixels: the file does not say how 8-bit pixels"):
         mapped(stream.getvalue(), architecture)
@@ -359,3 +364,4 @@ def test_biases_before_a_batch_norm_are_exact_or_refused() -> None:
     assert [offset / affine.denominator for offset in affine.offsets] == state["conv1.product.bias"].tolist()
     assert affine.numerator == affine.denominator
     assert network.conventions == PAPER
+    assert same(native.from_bytes(native.to_bytes(network)), network) == []
