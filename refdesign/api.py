@@ -17,6 +17,7 @@ from refdesign import run as _run
 from refdesign.errors import RefdesignError
 from refdesign.fold import Thresholds
 from refdesign.network import NetworkData
+from refdesign.paths import thresholds_of
 
 _PRETRAINED = resources.files("refdesign") / "models" / "pretrained"
 
@@ -91,7 +92,7 @@ class Network(NetworkData):
 
     def thresholds(self) -> dict[str, Thresholds]:
         """The folded thresholds of every layer that folds, with their certificates, by layer name."""
-        return _run.thresholds_of(self)
+        return thresholds_of(self)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the network to a file (safetensors with metadata); replaced atomically.

@@ -7,7 +7,7 @@ stages stand in that order (docs/method.md, section 1).
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,6 +120,17 @@ class Convolution(Stage):
     def fan_in(self) -> int:
         _, rows, columns, depth = self.weight_shape
         return rows * columns * depth
+
+    @property
+    def geometry(self) -> dict[str, Any]:
+        """Stride, padding, padding mode, dilation and groups, by the names that the operators give them."""
+        return {
+            "stride": self.stride,
+            "padding": self.padding,
+            "padding_mode": self.padding_mode,
+            "dilation": self.dilation,
+            "groups": self.groups,
+        }
 
     @property
     def pads_with_zeros(self) -> bool:

@@ -8,44 +8,33 @@ bit for bit; what they share is the order of the layers, and the real stream of 
 from __future__ import annotations
 
 import signal
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refdesign import naive
-from refdesign.bits import PackedBits, pack_bool, unpack
 from refdesign.conventions import Conventions
 from refdesign.errors import RefdesignError
-from refdesign.fold import Thresholds, fold
 from refdesign.network import (
     AveragePool,
-    BinaryConv2d,
-    BinaryDense,
     CombinedConv2d,
-    Convolution,
     Layer,
     NetworkData,
-    PixelConv2d,
     RealConv2d,
     RealDense,
     Stage,
-    accumulator_domain,
     fold_channels,
 )
-from refdesign.ops import unpacked
 from refdesign.ops.batch_norm import batch_norm, dithered_batch_norm
-from refdesign.ops.dense import PreparedDense, flatten_bits
-from refdesign.ops.exact import exact_sign
-from refdesign.ops.fastest import FastestConv
-from refdesign.ops.pixels import PreparedPixelConv, real_conv2d
+from refdesign.ops.pixels import real_conv2d
 from refdesign.ops.pool import average_pool2d, max_pool2d
 from refdesign.ops.residual import combine, hardtanh, real_dense, shortcut
 from refdesign.ops.sign import sign
 from refdesign.parameters import NO_DITHER
+from refdesign.paths import OwnStreams, Path, WholeLayers, prepared_path
 
 PATHS = ("packed", "float", "naive")
 """The ways in which a network can be run."""
@@ -54,214 +43,6 @@ Outputs = dict[str, NDArray[Any]]
 Progress = Callable[[int, int], None]
 _BATCH_BYTES = 16 << 20
 """A batch's largest map of accumulators takes about this much memory."""
-
-
-def thresholds_of(network: NetworkData) -> dict[str, Thresholds]:
-    """The integer thresholds of every layer that folds, by layer name, in order of execution.
-
-    Raises:
-        RefdesignError: a layer that cannot be folded under the network's conventions, by name.
-    """
-    thresholds: dict[str, Thresholds] = {}
-    ternary = False
-    for layer in network.layers[:-1]:
-        if not isinstance(layer, Stage):
-            continue
-        if layer.folds:
-            thresholds[layer.name] = fold_layer(network, layer, ternary_input=ternary)
-            ternary = bool(np.any(thresholds[layer.name].ternary))
-        else:
-            ternary = network.conventions.sign_at_zero == 0
-    return thresholds
-
-
-def fold_layer(network: NetworkData, layer: Stage, *, ternary_input: bool = False) -> Thresholds:
-    """The integer thresholds of one layer that folds.
-
-    Args:
-        network: gives the conventions.
-        layer: the layer.
-        ternary_input: whether its inputs can be 0 (exact ties under `sign_at_zero=0`).
-
-    Raises:
-        RefdesignError: it cannot be folded under the network's conventions.
-
-    >>> from refdesign.api import pretrained
-    >>> digits = pretrained("digits")
-    >>> fold_layer(digits, digits.layers[0]).shape
-    (2, 2, 64)
-    """
-    try:
-        return fold(
-            fold_channels(layer),
-            layer.kernel or NO_DITHER,
-            fan_in=layer.fan_in,
-            conventions=network.conventions,
-            domain=accumulator_domain(layer, ternary_input=ternary_input),
-        )
-    except RefdesignError as error:
-        raise RefdesignError(f"layer {layer.name!r}: {error}") from None
-
-
-class Path(Protocol):
-    """What differs between the packed and the float path: how bits are held, summed and decided."""
-
-    def integers(self, layer: Stage, x: Any) -> NDArray[np.int32]:
-        """The accumulators of a layer with integer accumulators."""
-
-    def bases(self, layer: CombinedConv2d, x: Any) -> list[NDArray[np.int32]]:
-        """The accumulators of every basis."""
-
-    def decide(self, layer: Stage, accumulators: NDArray[np.int32]) -> Any:
-        """The bits of a layer that folds."""
-
-    def hold(self, signs: NDArray[np.int8]) -> Any:
-        """Signs, as this path holds them between layers."""
-
-    def signs(self, bits: Any) -> NDArray[np.int8]:
-        """The inverse of `hold`."""
-
-
-@runtime_checkable
-class WholeLayers(Protocol):
-    """What a path may have besides: a layer that folds in one go, for when nothing inside it is asked for."""
-
-    def whole(self, layer: Stage, x: Any) -> Any | None:
-        """The bits of a layer that folds, as the path holds them; None where it has no such way for the layer."""
-
-
-@runtime_checkable
-class OwnStreams(Protocol):
-    """What a path may have besides: its own way to the real streams, to their signs, and to the logits."""
-
-    def real(
-        self, layer: Stage, values: NDArray[Any], sources: Mapping[str, NDArray[np.float32]]
-    ) -> NDArray[np.float32]:
-        """As `real_stream`."""
-
-    def signed(self, layer: Stage, real: NDArray[np.float32]) -> NDArray[np.int8]:
-        """The signs of a real stream."""
-
-    def logits(self, layer: Stage, values: NDArray[Any]) -> NDArray[Any]:
-        """As `logits_of`."""
-
-
-class PackedPath:
-    """Folded to integer thresholds, on `PackedBits`; prepared once for a network."""
-
-    def __init__(self, network: NetworkData) -> None:
-        self.thresholds = thresholds_of(network)
-        self.sums: dict[str, list[Callable[[Any], NDArray[np.int32]]]] = {}
-        for layer in network.layers:
-            if sums := prepared_sums(network, layer):
-                self.sums[layer.name] = sums
-
-    def integers(self, layer: Stage, x: Any) -> NDArray[np.int32]:
-        if isinstance(layer, BinaryDense):
-            x = flatten_bits(x)
-        return self.sums[layer.name][0](x)
-
-    def bases(self, layer: CombinedConv2d, x: Any) -> list[NDArray[np.int32]]:
-        return [convolve(x) for convolve in self.sums[layer.name]]
-
-    def decide(self, layer: Stage, accumulators: NDArray[np.int32]) -> PackedBits:
-        return self.thresholds[layer.name].apply(accumulators)
-
-    def hold(self, signs: NDArray[np.int8]) -> PackedBits:
-        bits = pack_bool(signs > 0)
-        if np.all(signs):
-            return bits
-        return PackedBits(bits.words, bits.length, pack_bool(signs != 0).words)
-
-    def signs(self, bits: Any) -> NDArray[np.int8]:
-        return unpack(bits)
-
-
-class _Float:
-    def __init__(self, network: NetworkData) -> None:
-        self.conventions = network.conventions
-
-    def integers(self, layer: Stage, x: Any) -> NDArray[np.int32]:
-        if isinstance(layer, PixelConv2d):
-            values = x.astype(np.int64) * layer.multiplier + layer.offset
-            return unpacked.conv2d(values, _unpacked(layer.weights), **_geometry(layer))
-        if isinstance(layer, BinaryConv2d):
-            return unpacked.conv2d(x, unpack(layer.weights), **_geometry(layer))
-        if isinstance(layer, BinaryDense):
-            return unpacked.dense(x.reshape(len(x), -1), unpack(layer.weights))
-        raise RefdesignError(f"layer {layer.name!r}: has no integer accumulator")
-
-    def bases(self, layer: CombinedConv2d, x: Any) -> list[NDArray[np.int32]]:
-        return [unpacked.conv2d(x, unpack(weights), **_geometry(layer)) for weights in layer.weights]
-
-    def decide(self, layer: Stage, accumulators: NDArray[np.int32]) -> NDArray[np.int8]:
-        normalise, kernel = fold_channels(layer), layer.kernel or NO_DITHER
-        if self.conventions.arithmetic == "real":
-            return exact_sign(accumulators, normalise, kernel, self.conventions)
-        return sign(dithered_batch_norm(accumulators, normalise, kernel, self.conventions), self.conventions)
-
-    def hold(self, signs: NDArray[np.int8]) -> NDArray[np.int8]:
-        return signs
-
-    def signs(self, bits: Any) -> NDArray[np.int8]:
-        signs: NDArray[np.int8] = bits
-        return signs
-
-
-def _unpacked(weights: PackedBits | NDArray[np.int32]) -> NDArray[Any]:
-    return unpack(weights) if isinstance(weights, PackedBits) else weights
-
-
-def prepared_sums(network: NetworkData, layer: Layer) -> list[Callable[[Any], NDArray[np.int32]]]:
-    """What computes a layer's accumulators from packed bits or pixels: one callable, one for each basis, or none.
-
-    Dense layers take bits that are flattened.
-
-    >>> from refdesign.api import pretrained
-    >>> digits = pretrained("digits")
-    >>> prepared_sums(digits, digits.layers[0])[0](np.zeros((2, 8, 8, 1), np.uint8)).shape
-    (2, 8, 8, 64)
-    """
-    if isinstance(layer, BinaryDense):
-        return [PreparedDense(layer.weights)]
-    if isinstance(layer, Convolution) and not isinstance(layer, RealConv2d):
-        return _convolutions(layer, network.shapes[layer.name].input)
-    return []
-
-
-def _convolutions(layer: Convolution, shape: tuple[int, ...]) -> list[Callable[[Any], NDArray[np.int32]]]:
-    """The layer's packed convolutions, laid out for its maps: one, or one for each basis."""
-    extent, geometry = (shape[0], shape[1]), _geometry(layer)
-    if isinstance(layer, PixelConv2d):
-        return [
-            PreparedPixelConv(layer.weights, extent, multiplier=layer.multiplier, offset=layer.offset, **geometry)
-        ]
-    if isinstance(layer, CombinedConv2d):
-        return [FastestConv(weights, extent, **geometry) for weights in layer.weights]
-    if isinstance(layer, BinaryConv2d):
-        return [FastestConv(layer.weights, extent, **geometry)]
-    raise RefdesignError(f"layer {layer.name!r}: has no integer accumulator")
-
-
-def _geometry(layer: Convolution) -> dict[str, Any]:
-    return {
-        "stride": layer.stride,
-        "padding": layer.padding,
-        "padding_mode": layer.padding_mode,
-        "dilation": layer.dilation,
-        "groups": layer.groups,
-    }
-
-
-_MAKERS: dict[str, Callable[[NetworkData], Path]] = {"packed": PackedPath, "float": _Float}
-_PREPARED: weakref.WeakKeyDictionary[NetworkData, dict[str, Path]] = weakref.WeakKeyDictionary()
-
-
-def _prepared(network: NetworkData, path: str) -> Path:
-    paths = _PREPARED.setdefault(network, {})
-    if path not in paths:
-        paths[path] = _MAKERS[path](network)
-    return paths[path]
 
 
 def logits_of(layer: Stage, values: NDArray[Any], conventions: Conventions) -> NDArray[Any]:
@@ -359,7 +140,7 @@ class _Batch:
 
     def _accumulate(self, layer: Stage, x: Any) -> tuple[Any, NDArray[np.float32] | None]:
         if isinstance(layer, RealConv2d):
-            return real_conv2d(x, layer.weights, layer.scale, layer.shift, **_geometry(layer))
+            return real_conv2d(x, layer.weights, layer.scale, layer.shift, **layer.geometry)
         if isinstance(layer, CombinedConv2d):
             return combine(self.path.bases(layer, x), layer.scales), None
         values = self.path.integers(layer, x)
@@ -381,9 +162,7 @@ class _Batch:
             return self.path.signed(layer, real)
         return sign(real, self.network.conventions)
 
-    def _uncertain(
-        self, layer: Stage, values: NDArray[np.float32], bound: NDArray[np.float32]
-    ) -> NDArray[np.bool_]:
+    def _uncertain(self, layer: Stage, values: NDArray[np.float32], bound: NDArray[np.float32]) -> NDArray[np.bool_]:
         conventions = self.network.conventions
         low = np.nextafter(values - bound, np.float32(-np.inf))
         high = np.nextafter(values + bound, np.float32(np.inf))
@@ -524,7 +303,7 @@ def run_batch(
     if path == "naive":
         names = tuple(name for name in network.output_names if name in wanted)
         return naive.run(network, images, names, progress)
-    return _Batch(network, _prepared(network, path), wanted).run(images)
+    return _Batch(network, prepared_path(network, path), wanted).run(images)
 
 
 def run_along(network: NetworkData, images: NDArray[np.uint8], path: Path, outputs: str | Sequence[str]) -> Outputs:
@@ -540,6 +319,7 @@ def run_along(network: NetworkData, images: NDArray[np.uint8], path: Path, outpu
         A dict from output name to array, in order of execution.
 
     >>> from refdesign.api import pretrained
+    >>> from refdesign.paths import PackedPath
     >>> digits = pretrained("digits")
     >>> images = np.zeros((2, 8, 8, 1), np.uint8)
     >>> run_along(digits, images, PackedPath(digits), "logits")["logits"].shape
@@ -572,7 +352,7 @@ def run_layer(
     >>> run_layer(digits, digits.layers[-1], inputs)["logits"].shape
     (2, 10)
     """
-    chosen = _prepared(network, "packed") if path is None else path
+    chosen = prepared_path(network, "packed") if path is None else path
     batch = _Batch(network, chosen, frozenset(network.output_names))
     batch.real.update(real or {})
     last = layer is network.layers[-1]

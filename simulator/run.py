@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from refdesign.bits import PackedBits, pack_bool
 from refdesign.errors import RefdesignError
-from refdesign.network import BinaryConv2d, BinaryDense, Convolution, NetworkData, PixelConv2d
+from refdesign.network import BinaryConv2d, BinaryDense, NetworkData, PixelConv2d
 from refdesign.ops.batch_norm import batch_norm
 from refdesign.ops.conv import binary_conv2d
 from refdesign.ops.dense import binary_dense, flatten_bits
@@ -231,12 +231,12 @@ class Engine:
         layer = self.stage.layer
         if isinstance(maps, PackedBits):
             if isinstance(layer, BinaryConv2d):
-                return binary_conv2d(maps, self.weights, **_geometry(layer))
+                return binary_conv2d(maps, self.weights, **layer.geometry)
             flat = flatten_bits(maps) if maps.words.ndim == 4 else maps
             return binary_dense(flat, self.weights)[:, np.newaxis, np.newaxis]
         if not isinstance(layer, PixelConv2d):
             raise RefdesignError(f"layer {layer.name!r}: reads bits, found an array")
-        return pixel_conv2d(maps, self.weights, multiplier=layer.multiplier, offset=layer.offset, **_geometry(layer))
+        return pixel_conv2d(maps, self.weights, multiplier=layer.multiplier, offset=layer.offset, **layer.geometry)
 
     def decide(self, sums: Array, pooled: Array) -> NDArray[np.bool_]:
         """The bits behind the pool, (N, rows, columns, O), in the order that the stage has them."""
@@ -267,13 +267,3 @@ def by_slot(stage: StageSchedule, channels: Array) -> Array:
 def _unpacked(maps: PackedBits) -> NDArray[np.bool_]:
     octets = np.ascontiguousarray(maps.words).view(np.uint8)
     return np.unpackbits(octets, axis=-1, count=maps.length, bitorder="little").view(np.bool_)
-
-
-def _geometry(layer: Convolution) -> dict[str, Any]:
-    return {
-        "stride": layer.stride,
-        "padding": layer.padding,
-        "padding_mode": layer.padding_mode,
-        "dilation": layer.dilation,
-        "groups": layer.groups,
-    }

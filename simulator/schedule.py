@@ -12,7 +12,7 @@ from refdesign.fold import Thresholds
 from refdesign.network import BinaryConv2d, BinaryDense, NetworkData, PixelConv2d, Stage
 from refdesign.ops.dither import first_phase
 from refdesign.ops.padding import FILLS, Windows
-from refdesign.run import thresholds_of
+from refdesign.paths import thresholds_of
 from simulator.config import Accelerator, StageConfig
 from simulator.stage import Pair, Plane, StageSchedule, pixel_planes
 

@@ -26,7 +26,7 @@ from refdesign.errors import RefdesignError
 from refdesign.formats.atomic import write_bytes
 from refdesign.network import BinaryConv2d, BinaryDense, Convolution, Layer, NetworkData, PixelConv2d, Stage
 from refdesign.ops.dither import first_phase
-from refdesign.run import thresholds_of
+from refdesign.paths import thresholds_of
 
 WORD_BITS = (8, 32, 64)
 """The widths of words."""

@@ -26,7 +26,7 @@ from refdesign.ops.batch_norm import batch_norm, dithered_batch_norm, scale_and_
 from refdesign.ops.dither import first_phase, phases
 from refdesign.ops.sign import KERAS_ROUND_BOUNDARY
 from refdesign.parameters import NO_DITHER, BatchNorm, ThresholdKernel
-from refdesign.run import thresholds_of
+from refdesign.paths import thresholds_of
 
 _LARGEST_TABLE = 1 << 24
 _SINGLE_OPERATIONS = ("onnxruntime", "keras", "released_torch")

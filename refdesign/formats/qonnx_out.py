@@ -39,7 +39,7 @@ from refdesign.network import (
 )
 from refdesign.ops.batch_norm import batch_norm, scale_and_shift
 from refdesign.parameters import BatchNorm
-from refdesign.run import thresholds_of
+from refdesign.paths import thresholds_of
 
 DOMAIN = DOMAINS[0]
 DOMAIN_VERSION = 1

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from refdesign.errors import RefdesignError
 from refdesign.network import NetworkData
-from refdesign.run import PackedPath, Path, check_images, check_outputs, default_batch_size, run_along
+from refdesign.paths import PackedPath, Path
+from refdesign.run import check_images, check_outputs, default_batch_size, run_along
 
 PACKAGES: Mapping[str, str] = {
     "numba": "refdesign.frameworks.numba",

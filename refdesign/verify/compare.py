@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from refdesign.errors import RefdesignError
 from refdesign.network import Layer, NetworkData, Stage, layer_outputs
-from refdesign.run import check_images, default_batch_size, run_batch, run_layer, thresholds_of
+from refdesign.paths import thresholds_of
+from refdesign.run import check_images, default_batch_size, run_batch, run_layer
 from refdesign.verify.differences import OutputCount, count_for, differ, first_difference, odd_values
 from refdesign.verify.doors.door import Door
 from refdesign.verify.implementation import Answer, Finding, Images, comparable_outputs

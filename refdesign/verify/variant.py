@@ -17,7 +17,8 @@ from refdesign.ops.batch_norm import dithered_batch_norm
 from refdesign.ops.dense import flatten_bits
 from refdesign.ops.sign import sign
 from refdesign.parameters import NO_DITHER
-from refdesign.run import PackedPath, logits_of, prepared_sums, real_stream, run_along
+from refdesign.paths import PackedPath, prepared_sums
+from refdesign.run import logits_of, real_stream, run_along
 from refdesign.verify.change import Change, Decision, NotApplicable, Place, Placed, Stream
 
 Integers = NDArray[np.int32]

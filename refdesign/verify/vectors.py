@@ -25,7 +25,8 @@ from refdesign.errors import RefdesignError
 from refdesign.formats import atomic
 from refdesign.network import NetworkData, Stage, describe
 from refdesign.ops.batch_norm import scale_and_shift
-from refdesign.run import check_images, run, run_layer, thresholds_of
+from refdesign.paths import thresholds_of
+from refdesign.run import check_images, run, run_layer
 from refdesign.verify.directed import layer_cases
 from refdesign.verify.doors.words import WordFormat
 from refdesign.verify.fresh import directed_images, fresh_images

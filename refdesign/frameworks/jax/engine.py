@@ -27,7 +27,7 @@ from refdesign.network import (
 from refdesign.ops.conv import outside_sums
 from refdesign.ops.dither import phases
 from refdesign.ops.padding import FILLS, Windows
-from refdesign.run import prepared_sums, thresholds_of
+from refdesign.paths import prepared_sums, thresholds_of
 
 
 class Sums:
@@ -106,7 +106,7 @@ def _tables(thresholds: Thresholds, shape: tuple[int, ...]) -> Tables:
 
 
 class JaxPath:
-    """Folded to integer thresholds, on packed bits that stay on JAX's device; see `refdesign.run.Path`.
+    """Folded to integer thresholds, on packed bits that stay on JAX's device; see `refdesign.paths.Path`.
 
     Layers with real accumulators, shortcuts and real ends are the reference's own, on the host.
 
@@ -136,7 +136,7 @@ class JaxPath:
         return HeldBits(found, self.channels[layer.name])
 
     def whole(self, layer: Stage, x: Any) -> HeldBits:
-        """Accumulators, pool and thresholds in one function; see `refdesign.run.WholeLayers`."""
+        """Accumulators, pool and thresholds in one function; see `refdesign.paths.WholeLayers`."""
         sums, ties = self.sums[layer.name][0], self.ties[layer.name]
         found = whole_layer(sums.geometry, layer.pool, ties, sums.arrays, self.tables[layer.name], _device(x))
         return HeldBits(found, self.channels[layer.name])
@@ -223,7 +223,9 @@ def layer_function(
         found: Bits = whole_layer(sums.geometry, layer.pool, False, sums.arrays, tables, Bits(words, None))
         return found.words
 
-    return run
+    # A tenth of a small layer's time went into finding the compiled program by its geometry, anew in every call.
+    compiled: Callable[[jax.Array], jax.Array] = jax.jit(run)
+    return compiled
 
 
 def compile(network: NetworkData) -> Engine:

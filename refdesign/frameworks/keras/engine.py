@@ -17,7 +17,7 @@ from refdesign.frameworks import Engine, engine_along
 from refdesign.network import BinaryConv2d, BinaryDense, CombinedConv2d, Convolution, NetworkData, PixelConv2d, Stage
 from refdesign.ops.dither import phases
 from refdesign.ops.padding import FILLS, Windows
-from refdesign.run import thresholds_of
+from refdesign.paths import thresholds_of
 
 Tensor = Any
 Sums = Callable[[Tensor], Tensor]
@@ -43,7 +43,7 @@ def compile(network: NetworkData) -> Engine:
 
 
 class _Path:
-    """A `refdesign.run.Path` on `keras.ops`; bits are int32 tensors, NHWC."""
+    """A `refdesign.paths.Path` on `keras.ops`; bits are int32 tensors, NHWC."""
 
     def __init__(self, network: NetworkData) -> None:
         self.sums: dict[str, list[Sums]] = {}

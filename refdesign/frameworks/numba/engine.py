@@ -13,13 +13,13 @@ from refdesign.frameworks.numba.layers import IntegerConv, PackedConv, PackedDen
 from refdesign.frameworks.numba.thresholds import Decision
 from refdesign.network import BinaryConv2d, BinaryDense, CombinedConv2d, NetworkData, PixelConv2d, Stage
 from refdesign.ops.dense import flatten_bits
-from refdesign.run import PackedPath, prepared_sums, thresholds_of
+from refdesign.paths import PackedPath, prepared_sums, thresholds_of
 
 Sums = PackedConv | PackedDense | IntegerConv
 
 
 class NumbaPath(PackedPath):
-    """Folded to integer thresholds, on `PackedBits`, in compiled loops; see `refdesign.run.Path`.
+    """Folded to integer thresholds, on `PackedBits`, in compiled loops; see `refdesign.paths.Path`.
 
     Layers with real accumulators, shortcuts and real ends are the reference's own.
 
@@ -48,7 +48,7 @@ class NumbaPath(PackedPath):
         return self.decisions[layer.name].apply(accumulators)
 
     def whole(self, layer: Stage, x: Any) -> PackedBits | None:
-        """Accumulators, pool and thresholds in one loop; see `refdesign.run.WholeLayers`."""
+        """Accumulators, pool and thresholds in one loop; see `refdesign.paths.WholeLayers`."""
         sums, decision = self.loops[layer.name][0], self.decisions[layer.name]
         if isinstance(sums, PackedConv):
             return sums.bits(x, decision, layer.pool)

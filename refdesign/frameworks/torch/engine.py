@@ -14,7 +14,8 @@ from refdesign.errors import RefdesignError
 from refdesign.frameworks import Engine, engine_along
 from refdesign.frameworks.torch.folded import FoldedNetwork, FoldedSign, check_integers_only, folded_products
 from refdesign.network import CombinedConv2d, NetworkData, Stage
-from refdesign.run import check_images, check_outputs, default_batch_size, thresholds_of
+from refdesign.paths import thresholds_of
+from refdesign.run import check_images, check_outputs, default_batch_size
 
 
 def compile(network: NetworkData, *, device: str | torch.device = "cpu", compiled: bool = False) -> Engine:
@@ -85,7 +86,7 @@ def _numpy(tensor: Tensor) -> NDArray[Any]:
 
 
 class _Path:
-    """A `refdesign.run.Path` whose sums and thresholds are PyTorch's; bits are int8 tensors, NHWC."""
+    """A `refdesign.paths.Path` whose sums and thresholds are PyTorch's; bits are int8 tensors, NHWC."""
 
     def __init__(self, network: NetworkData, device: torch.device, compiled: bool) -> None:
         self.device = device

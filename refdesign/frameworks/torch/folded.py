@@ -22,7 +22,7 @@ from refdesign.network import BinaryConv2d as BinaryConv2dData
 from refdesign.network import BinaryDense, Convolution, NetworkData, Pair, PixelConv2d, accumulator_domain
 from refdesign.ops.batch_norm import batch_norm
 from refdesign.ops.dither import phases
-from refdesign.run import thresholds_of
+from refdesign.paths import thresholds_of
 
 TABLE_ENTRIES = 2**22
 """A last batch norm is a table over its attainable accumulators, up to this many entries."""
