@@ -107,8 +107,9 @@ def _imported(found: tuple[NetworkData, Any, str]) -> Imported:
 
 NATIVE = Format("refdesign's own format", (".safetensors",), _read_safetensors, foreign.OPTIONS, native.write)
 ONNX = Format(
-    "ONNX", (".onnx",), _read_onnx, frozenset({"arithmetic", "pixels"}), _write_onnx, frozenset({"form", "inlined", "outputs"})
-)
+    "ONNX", (".onnx",), _read_onnx, frozenset({"arithmetic", "pixels"}),
+    _write_onnx, frozenset({"form", "inlined", "outputs"}),
+)  # fmt: skip
 FORMATS: tuple[Format, ...] = (
     NATIVE,
     ONNX,

@@ -226,10 +226,10 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "missing": (graph(node("Conv", "x none")), "node 'node'.*'none' that nothing computes"),
     "lopsided": (graph(node("Conv", "x w", pads=[0, 0, 1, 1]), w=W), "same before and behind"),
     "statistics": (graph(CONV, node("BatchNormalization", "a g g g"), w=W, g=ONE), "without the four float32 stat"),
-    "bits": (graph(CONV, node("Sign", "a"), w=W), "output 'y': found a choice between values of a layer, expected the logits"),
-    "residual": (signed(node("Add", "a b")), "node 'node'.*found an operation on a layer's real values and a choice"),
+    "bits": (graph(CONV, node("Sign", "a"), w=W), "output 'y': found a choice between values of a layer"),
+    "residual": (signed(node("Add", "a b")), "node 'node'.*found an operation on a layer's real values"),
     "huge": (graph(node("ConstantOfShape", "s"), CONV, w=W, s=np.array([2**20, 2**20])), "elements, expected at most"),
-    "padded sums": (graph(CONV, node("Pad", "a p"), w=W, p=np.array([0, 0, 1, 1, 0, 0, 1, 1])), "found a part of the logits"),
+    "padded sums": (graph(CONV, node("Pad", "a p"), w=W, p=np.array([0, 0, 1, 1] * 2)), "found a part of the logits"),
     "part": (
         graph(CONV, node("Gather", "a i", axis=1), w=W, i=np.array([0, 1])), "output 'y': found a part of the logits",
     ),
