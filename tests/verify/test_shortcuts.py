@@ -99,3 +99,13 @@ def test_zeros_among_bits_that_the_network_does_not_know_are_no_inputs() -> None
     differing = [name for name, count in verdict.counts.items() if count.differing]
     assert differing[0].endswith(".bits")
     assert verdict.layers_at_fault[0] == differing[0].rpartition(".")[0]
+
+
+def test_zeros_that_no_layer_before_can_give_are_no_inputs() -> None:
+    """The network knows zeros, but not from its first layer: the second is folded for sums without them."""
+    ties = ground("ties")
+    right = mutant("answers-zero-one").implementation(ties.network)
+    verdict = compare(ties.network, CallableDoor(right, ties.network), ties.images)
+    assert verdict.counts["first.bits"].differing
+    assert verdict.counts["second.accumulator"].differing == 0
+    assert "first" in verdict.layers_at_fault
