@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from refdesign.errors import RefdesignError
 from refdesign.formats import onnx_constants as constants
 from refdesign.formats.onnx_context import Context, Value, described, only_flow, scalar
-from refdesign.formats.onnx_flow import FILL_NUMBERS, Flow
+from refdesign.formats.onnx_flow import FILL_NUMBERS, Flow, Term
 from refdesign.formats.onnx_tables import table_step
-from refdesign.formats.onnx_totals import spread
+from refdesign.formats.onnx_totals import last_of, stacked
 
 
 def move(context: Context, node: Any, inputs: list[Value]) -> Any:
@@ -78,12 +78,27 @@ def _batch_axis(node: Any, flow: Flow, arrays: list[Any], moved: NDArray[Any]) -
 
 
 def _moved_total(node: Any, flow: Flow, inputs: list[Value]) -> Flow:
-    """The last place of a running sum is the sum."""
-    found = constants.attributes(node)
-    if node.op_type == "Gather" and flow.running > 0 and len(inputs) == 2 and isinstance(inputs[1], np.ndarray):
-        axis, last = int(found.get("axis", 0)) % flow.places.ndim, flow.places.shape[flow.running] - 1
-        if axis == flow.running and inputs[1].shape == () and int(inputs[1]) in (-1, last):
-            return spread(flow, axis)
+    """Products stacked behind a sum, the last place of a running sum, which is the sum, and its one place."""
+    found, kind = constants.attributes(node), node.op_type
+    axis = int(found.get("axis", 0)) % flow.places.ndim
+    if kind == "Concat":
+        return stacked(inputs, axis)
+    index = inputs[1] if len(inputs) > 1 and isinstance(inputs[1], np.ndarray) else None
+    if kind == "Gather" and index is not None and index.shape == () and len(inputs) == 2:
+        extent = flow.places.shape[axis]
+        if flow.running == axis and int(index) in (-1, extent - 1):
+            return last_of(flow, axis, keep=False)
+        if flow.running < 0 and extent == 1 and int(index) in (-1, 0):
+            terms = tuple(
+                Term(term.places.take(0, axis), None if term.weights is None else term.weights.take(0, axis))
+                for term in flow.terms
+            )
+            return replace(flow, terms=terms, places=terms[0].places)
+    if kind == "Slice" and flow.running >= 0 and len(inputs) >= 4:
+        starts, ends, axes = (np.ravel(np.asarray(value)).tolist() for value in inputs[1:4])
+        extent = flow.places.shape[flow.running]
+        if axes == [flow.running] and starts[0] in (-1, extent - 1) and ends[0] >= extent:
+            return last_of(flow, flow.running, keep=True)
     raise RefdesignError("found elements of a sum moved before it is complete")
 
 

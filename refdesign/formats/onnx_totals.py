@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -56,24 +57,61 @@ def with_bias(flow: Flow, constant: NDArray[Any]) -> Flow:
     return replace(flow, bias=np.broadcast_to(constant, flow.places.shape))
 
 
-def spread(flow: Flow, axis: int, spelling: str = "") -> Flow:
+def spread(flow: Flow, axis: int, spelling: str = "", *, keep: bool = False) -> Flow:
     """A single term's elements along an axis as terms of a sum, in their order.
 
     Args:
         flow: a total of one term, such as a row times a matrix.
         axis: which is summed over.
         spelling: as in `Flow`.
+        keep: whether the axis stays, with an extent of 1.
     """
     if len(flow.terms) != 1 or flow.terms[0].weights is None or flow.bias is not None:
         raise RefdesignError("found a sum along an axis of something else than products")
     term, weights = flow.terms[0], np.asarray(flow.terms[0].weights)
     axis %= term.places.ndim
-    if axis == 0 or not 1 <= term.places.shape[axis] <= _MOST_TERMS:
+    if not 1 <= term.places.shape[axis] <= _MOST_TERMS:
         raise RefdesignError(f"found a sum along axis {axis} of {term.places.shape}")
-    terms = tuple(
-        Term(np.take(term.places, i, axis), np.take(weights, i, axis)) for i in range(term.places.shape[axis])
-    )
+    chosen = [np.array([i]) if keep else i for i in range(term.places.shape[axis])]
+    terms = tuple(Term(np.take(term.places, i, axis), np.take(weights, i, axis)) for i in chosen)
     return replace(flow, terms=terms, places=terms[0].places, running=-1, spelling=spelling)
+
+
+def stacked(parts: Sequence[Any], axis: int) -> Flow:
+    """A sum, and products to be added to it one by one, put together along an axis; zeros are no terms.
+
+    Raises:
+        RefdesignError: parts of another form.
+    """
+    terms: tuple[Term, ...] = ()
+    first: Flow | None = None
+    for part in parts:
+        if isinstance(part, np.ndarray) and not part.any() and not terms:
+            continue
+        if not isinstance(part, Flow) or part.kind != "total" or part.running >= 0 or part.bias is not None:
+            raise RefdesignError("found products put together with something else than their sum")
+        if first is not None and (part.draft is not first.draft or not same_steps(part.steps, first.steps)):
+            raise RefdesignError("found products of different layers put together")
+        extent = part.places.shape[axis]
+        if len(part.terms) > 1 and (terms or extent != 1):
+            raise RefdesignError("found a sum put behind products, expected it before")
+        first = first or part
+        terms += spread(part, axis, keep=True).terms if len(part.terms) == 1 else part.terms
+    if first is None:
+        raise RefdesignError("found no products put together")
+    shape = list(terms[0].places.shape)
+    shape[axis] = len(terms)
+    return replace(first, terms=terms, places=np.broadcast_to(terms[0].places, shape))
+
+
+def last_of(flow: Flow, axis: int, *, keep: bool) -> Flow:
+    """The last place of a running sum along an axis: the sum of all."""
+    if len(flow.terms) == 1:
+        return spread(flow, axis, keep=keep)
+    terms = flow.terms
+    if not keep:
+        terms = tuple(Term(t.places.take(0, axis), np.asarray(t.weights).take(0, axis)) for t in terms)
+    return replace(flow, terms=terms, places=terms[0].places, running=-1)
 
 
 def matrix_of(flow: Flow) -> NDArray[Any]:
