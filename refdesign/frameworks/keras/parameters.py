@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import keras
@@ -107,4 +108,7 @@ def array_of(tensor: Any) -> NDArray[np.float32]:
     >>> array_of(ops.ones((2,)))
     array([1., 1.], dtype=float32)
     """
-    return np.array(ops.convert_to_numpy(ops.convert_to_tensor(tensor)))
+    with warnings.catch_warnings():
+        # Keras's variables do not know the arguments by which NumPy 2 asks for an array, and work all the same.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return np.array(ops.convert_to_numpy(tensor))

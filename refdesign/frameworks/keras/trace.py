@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from refdesign.errors import RefdesignError
 from refdesign.frameworks.keras.export import leaves, split
+from refdesign.frameworks.keras.parameters import array_of
 
 
 def layer_outputs(model: keras.Sequential, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
@@ -68,5 +69,5 @@ def _flat(model: keras.Sequential) -> keras.Sequential:
         copies.append(type(layer).from_config(config))
     flat = keras.Sequential([keras.Input(model.input_shape[1:]), *copies])
     for copy, layer in zip(copies, leaves(model), strict=True):
-        copy.set_weights(layer.get_weights())
+        copy.set_weights([array_of(variable) for variable in layer.weights])
     return flat
