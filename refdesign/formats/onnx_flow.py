@@ -67,6 +67,11 @@ class Term:
     places: NDArray[np.int64]
     weights: NDArray[Any] | None
 
+    def at(self, place: int, axis: int) -> Term:
+        """The part at one place of an axis, without the axis."""
+        weights = None if self.weights is None else np.asarray(np.take(self.weights, place, axis))
+        return Term(np.asarray(np.take(self.places, place, axis)), weights)
+
 
 @dataclass(frozen=True, eq=False)
 class Flow:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from refdesign.errors import RefdesignError
 from refdesign.formats import onnx_constants as constants
 from refdesign.formats.onnx_context import Context, Value, described, only_flow, scalar
-from refdesign.formats.onnx_flow import FILL_NUMBERS, Flow, Term
+from refdesign.formats.onnx_flow import FILL_NUMBERS, Flow
 from refdesign.formats.onnx_tables import table_step
 from refdesign.formats.onnx_totals import last_of, stacked
 
@@ -89,10 +89,7 @@ def _moved_total(node: Any, flow: Flow, inputs: list[Value]) -> Flow:
         if flow.running == axis and int(index) in (-1, extent - 1):
             return last_of(flow, axis, keep=False)
         if flow.running < 0 and extent == 1 and int(index) in (-1, 0):
-            terms = tuple(
-                Term(term.places.take(0, axis), None if term.weights is None else term.weights.take(0, axis))
-                for term in flow.terms
-            )
+            terms = tuple(term.at(0, axis) for term in flow.terms)
             return replace(flow, terms=terms, places=terms[0].places)
     if kind == "Slice" and flow.running >= 0 and len(inputs) >= 4:
         starts, ends, axes = (np.ravel(np.asarray(value)).tolist() for value in inputs[1:4])

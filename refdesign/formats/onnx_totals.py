@@ -110,7 +110,7 @@ def last_of(flow: Flow, axis: int, *, keep: bool) -> Flow:
         return spread(flow, axis, keep=keep)
     terms = flow.terms
     if not keep:
-        terms = tuple(Term(t.places.take(0, axis), np.asarray(t.weights).take(0, axis)) for t in terms)
+        terms = tuple(term.at(0, axis) for term in terms)
     return replace(flow, terms=terms, places=terms[0].places, running=-1)
 
 
