@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdesign.network import NetworkData
+from refdesign.run import run_batch
 from refdesign.verify.change import Change, Placed
 from refdesign.verify.compare import Sample
 from refdesign.verify.differences import differ
@@ -37,14 +38,17 @@ class Explanation:
         changes: one or two, with the layers that they are in.
         images: how many images they explain, bit for bit, in every output that was answered.
         fresh: how many of them were made for the diagnosis.
+        folded: whether it fits only where the changed sums meet the reference's own integer thresholds.
     """
 
     changes: tuple[Placed, ...]
     images: int
     fresh: int = 0
+    folded: bool = False
 
     def __str__(self) -> str:
-        return " and ".join(str(placed) for placed in self.changes)
+        changes = " and ".join(str(placed) for placed in self.changes)
+        return f"{changes}, decided by the folded thresholds" if self.folded else changes
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -52,6 +56,7 @@ class Explanation:
             "changes": [placed.to_dict() for placed in self.changes],
             "images": self.images,
             "fresh_images": self.fresh,
+            "folded_thresholds": self.folded,
         }
 
 
@@ -163,18 +168,29 @@ def diagnose(
                 diagnosis.tried += search.tried
                 diagnosis.besides, sample, search = "logits", integers, rounded
                 fits = search.singles()
+        tolerance = None if fits or diagnosis.besides else _tolerance(network, sample)
+        if tolerance is not None:
+            rounded = Search(network, sample, catalogue, budget, tolerance, coupled=coupled)
+            if not rounded.equal:
+                diagnosis.tried += search.tried
+                search = rounded
+                fits = search.singles()
         fits = fits or search.pairs()
+        if fits and search.tolerance is not None and not _exactly(fits[0], sample):
+            diagnosis.besides = "logits"
         diagnosis.tried += search.tried
         diagnosis.complete = not search.late
         diagnosis.nearest = search.nearest()
         count = _TOGETHER if coupled else _FRESH
-        telling = _Telling(network, search.names, [_Candidate(fit, len(sample.images)) for fit in fits], count, seed)
+        candidates = [_Candidate(fit, len(sample.images)) for fit in fits]
+        telling = _Telling(network, search.names, candidates, count, seed, search.tolerance)
         if ask is not None and fits:
             telling.ask(ask)
         if telling.candidates or telling.refuting is None:
             diagnosis.confirmed = telling.confirmed
             diagnosis.explanations = tuple(
-                Explanation(c.variant.placed, c.images + c.fresh, c.fresh) for c in _in_order(telling.candidates)
+                Explanation(c.variant.placed, c.images + c.fresh, c.fresh, c.variant.folded)
+                for c in _in_order(telling.candidates)
             )
             break
         sample = _with(sample, *telling.refuting)
@@ -212,6 +228,22 @@ def _without_rounding(network: NetworkData, sample: Sample) -> Sample | None:
         return None
     kept = {name: array for name, array in sample.outputs.items() if name != "logits"}
     return Sample(sample.numbers, sample.images, kept)
+
+
+def _exactly(variant: Variant, sample: Sample) -> bool:
+    """Whether a variant gives the sample's logits to the last bit."""
+    logits = variant.run(sample.images, ("logits",), idle=True)["logits"]
+    return not differ(logits, sample.outputs["logits"]).any()
+
+
+def _tolerance(network: NetworkData, sample: Sample) -> NDArray[np.float64] | None:
+    """How far the rounding of a last layer may put real logits off, by class; None where they are no such."""
+    source, logits = source_of_logits(network), sample.outputs.get("logits")
+    if source is None or logits is None or logits.dtype.kind != "f":
+        return None
+    outputs = run_batch(network, sample.images, "packed", frozenset({source}))
+    bound: NDArray[np.float64] = exact_logits(network, outputs[source]).bound(logits.dtype).max(axis=0)
+    return bound
 
 
 def _alike(found: dict[str, NDArray[Any]], expected: dict[str, NDArray[Any]]) -> bool:
@@ -258,13 +290,20 @@ class _Telling:
     """
 
     def __init__(
-        self, network: NetworkData, names: Sequence[str], candidates: list[_Candidate], count: int, seed: int
+        self,
+        network: NetworkData,
+        names: Sequence[str],
+        candidates: list[_Candidate],
+        count: int,
+        seed: int,
+        tolerance: NDArray[np.float64] | None,
     ) -> None:
         self.network = network
         self.names = names
         self.candidates = candidates
         self.count = count
         self.random = np.random.default_rng(seed)
+        self.tolerance = tolerance
         self.confirmed = False
         self.refuting: tuple[Images, dict[str, NDArray[Any]]] | None = None
 
@@ -289,8 +328,10 @@ class _Telling:
 
     def _fits(self, candidate: _Candidate, images: Images, answer: Answer) -> bool:
         predicted = candidate.variant.run(images, self.names, idle=True)
-        if any(differ(predicted[name], answer.outputs[name]).any() for name in self.names):
-            return False
+        for name in self.names:
+            tolerance = self.tolerance if name == "logits" else None
+            if differ(predicted[name], answer.outputs[name], tolerance).any():
+                return False
         candidate.fresh += len(images)
         return True
 

@@ -22,15 +22,25 @@ FIRST_IMAGES = 20
 """How many differing images of each output are kept by number."""
 
 
-def differ(ours: NDArray[Any], theirs: NDArray[Any]) -> NDArray[np.bool_]:
+def differ(
+    ours: NDArray[Any], theirs: NDArray[Any], tolerance: NDArray[np.float64] | None = None
+) -> NDArray[np.bool_]:
     """Where two arrays of one shape differ as numbers; True counts as +1 and False as -1 beside bits.
+
+    Args:
+        ours, theirs: the arrays.
+        tolerance: how far they may lie apart, broadcastable; None: not at all. Of real logits only.
 
     >>> differ(np.array([1, -1], np.int8), np.array([True, True]))
     array([False,  True])
     """
     if theirs.dtype == np.bool_ and ours.dtype != np.bool_:
         return np.asarray((ours > 0) != theirs)
-    return np.asarray(ours != theirs)
+    if tolerance is None:
+        return np.asarray(ours != theirs)
+    with np.errstate(invalid="ignore"):  # NaN is near nothing
+        near = np.abs(ours.astype(np.float64) - theirs.astype(np.float64)) <= tolerance
+    return np.asarray((ours != theirs) & ~near)
 
 
 def odd_values(output: str, theirs: NDArray[Any], *, ties: bool) -> str | None:

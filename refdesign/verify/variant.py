@@ -17,7 +17,7 @@ from refdesign.ops.batch_norm import dithered_batch_norm
 from refdesign.ops.dense import flatten_bits
 from refdesign.ops.sign import sign
 from refdesign.parameters import NO_DITHER
-from refdesign.paths import PackedPath, prepared_sums
+from refdesign.paths import PackedPath, prepared_sums, thresholds_of
 from refdesign.run import logits_of, real_stream, run_along
 from refdesign.verify.change import Change, Decision, NotApplicable, Place, Placed, Stream
 
@@ -81,6 +81,8 @@ class Prepared:
 
     def __init__(self, network: NetworkData) -> None:
         self.trace = Trace()
+        self._network = network
+        self._reference: dict[str, Thresholds] | None = None
         self._own = {id(part) for layer in network.layers for part in (layer, *_parts(layer))}
         # Each entry with the layer itself, so that ids stay its own as long as the entry lives.
         self._sums: dict[tuple[Any, ...], tuple[Layer, Any]] = {}
@@ -129,6 +131,17 @@ class Prepared:
             self._folds[key] = (layer, folded)
         return self._folds[key][1]
 
+    def as_folded(self, layer: Stage, conventions: Conventions) -> Thresholds | None:
+        """The reference's own thresholds, if nothing that they are made of is changed, whatever its sums are."""
+        own = self._network.layer(layer.name)
+        if not isinstance(own, Stage) or own.batch_norm is not layer.batch_norm or own.kernel is not layer.kernel:
+            return None
+        if conventions != self._network.conventions or own.out_channels != layer.out_channels:
+            return None
+        if self._reference is None:
+            self._reference = thresholds_of(self._network)
+        return self._reference.get(layer.name)
+
     def _forget(self, cache: dict[Any, Any]) -> None:
         foreign = [key for key in cache if key[0] not in self._own]
         for key in foreign[: max(0, len(foreign) - _KEPT)]:
@@ -148,11 +161,13 @@ class _VariantPath(PackedPath):
         prepared: Prepared,
         changes: Mapping[str, Sequence[Change]],
         conventions: Mapping[str, Conventions],
+        folded: bool,
     ) -> None:  # the base's own preparation is replaced by the shared one
         self.network = network
         self.prepared = prepared
         self.changes = changes
         self.conventions = conventions
+        self.folded = folded
         self.ternary = any(chosen.sign_at_zero == 0 for chosen in conventions.values())
         self.before_pool: dict[str, Integers] = {}
         self.inputs: dict[str, Any] = {}
@@ -196,11 +211,12 @@ class _VariantPath(PackedPath):
         here = self.changes.get(layer.name, ())
         summed = any(change.accumulate is not None or change.between for change in here)
         every_integer = summed or (self.ternary and layer.takes == "bits")
-        thresholds = self.prepared.thresholds(layer, conventions, every_integer=every_integer)
+        folded = self.prepared.as_folded(layer, conventions) if self.folded else None
+        thresholds = folded or self.prepared.thresholds(layer, conventions, every_integer=every_integer)
         changes = [change for change in here if change.decide is not None]
         if not changes:
             # A wrong sum may leave the domain.
-            key = (id(layer), conventions, every_integer)
+            key = (id(layer), conventions, every_integer, folded is not None)
             made: PackedBits = self.prepared.trace.get(
                 self.inputs.get(layer.name), key, lambda: thresholds.apply(accumulators, checked=False)
             )
@@ -267,6 +283,8 @@ class Variant:
         network: the reference.
         placed: the changes, in the order in which they act.
         prepared: shared between the variants of one network.
+        folded: whether changed sums meet the reference's own integer thresholds, as in an implementation that has
+            these as numbers; otherwise they are decided as batch norm and dither would.
 
     Raises:
         NotApplicable: the changes cannot be made in this network.
@@ -280,8 +298,11 @@ class Variant:
     (2, 10)
     """
 
-    def __init__(self, network: NetworkData, placed: Sequence[Placed], prepared: Prepared) -> None:
+    def __init__(
+        self, network: NetworkData, placed: Sequence[Placed], prepared: Prepared, *, folded: bool = False
+    ) -> None:
         self.placed = tuple(placed)
+        self.folded = folded
         self._original = network.layers
         self.prepared = prepared
         self.network, self.conventions = _changed_network(network, self.placed, prepared)
@@ -305,7 +326,7 @@ class Variant:
                 images = placed.change.pixels(images)
         if images.shape[1:] != self.network.input_shape:
             raise NotApplicable
-        path = _VariantPath(self.network, self.prepared, self.hooks, self.conventions)
+        path = _VariantPath(self.network, self.prepared, self.hooks, self.conventions, self.folded)
         known = [name for name in outputs if name in self.network.output_names]
         try:
             found = run_along(self.network, images, path, known)
