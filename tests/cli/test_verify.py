@@ -67,7 +67,7 @@ def test_a_program_and_a_folder(tmp_path: Path) -> None:
         "while next(lines) != 'start\\n':\n    pass\n"
         "for row, line in enumerate(lines):\n"
         "    number = line.split()[0]\n"
-        "    print(number, 'logits', *(float(v).hex() for v in logits[row]))\n"
+        "    print(number, 'logits', *(float(v).hex() for v in logits[row % 5]))\n"  # the first case is asked again
         "    print(number, 'end', flush=True)\n"
     )
     command = f"{sys.executable} {script}"
