@@ -190,5 +190,8 @@ def _callable(network: api.Network, impl: str, mapping: Path | None, time_limit:
     if isinstance(bound, Adapted):
         return CallableDoor(bound, network, what=impl, time_limit=time_limit, notes=lambda: bound.notes)
     if mapping is not None:
-        raise RefdesignError(f"--map: found the callable {impl} beside it, expected --files or a framework's model")
+        raise RefdesignError(
+            f"--map: found the callable {impl} beside it, expected --files or a framework's model; "
+            "a callable names its outputs itself: conv1.bits, ..."
+        )
     return CallableDoor(bound, network, what=impl, time_limit=time_limit)

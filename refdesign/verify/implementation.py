@@ -151,7 +151,10 @@ def check_answer(network: NetworkData, answer: object, images: int) -> Answer:
     if unknown:
         # Further outputs are the implementation's own business; a misspelt one is missed in the list of compared ones.
         names = ", ".join(repr(name) for name in unknown[:5])
-        message = f"found {names}, which are left out; the network has {', '.join(known)}"
+        message = (
+            f"found {names}, which are left out: call them as the network does, to be told where the fault is: "
+            + ", ".join(known)
+        )
         findings.append(Finding("names", message, fault=False))
     for name in known:
         if name in answer:
@@ -270,5 +273,6 @@ def where_raised(error: BaseException) -> str:
     'ValueError: no such layer'
     """
     frames = traceback.extract_tb(error.__traceback__)
-    place = f", in {Path(frames[-1].filename).name} line {frames[-1].lineno}" if len(frames) > 1 else ""
+    own = [frame for frame in frames[1:] if "site-packages" not in Path(frame.filename).parts]
+    place = f", in {Path(own[-1].filename).name} line {own[-1].lineno}" if own else ""
     return f"{type(error).__name__}: {one_line(error)}{place}"

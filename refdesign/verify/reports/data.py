@@ -90,7 +90,11 @@ def sentence(network: NetworkData, verdict: Verdict) -> str:
     if verdict.differing:
         return f"different: {verdict.differing:,} values differ; compared {what}{left}"
     faults = sum(finding.fault for finding in verdict.findings)
-    why = f"{faults} findings" if faults else f"layers by themselves differ ({', '.join(verdict.layers_at_fault)})"
+    why = (
+        f"{faults} finding{'s' * (faults > 1)}"
+        if faults
+        else f"layers by themselves differ ({', '.join(verdict.layers_at_fault)})"
+    )
     return f"different: {why}; compared {what}{left}"
 
 

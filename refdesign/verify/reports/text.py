@@ -46,7 +46,9 @@ def finding(entry: dict[str, Any]) -> str:
 
 def first_difference(first: dict[str, Any]) -> list[str]:
     """The place, the two values, and then line by line what is behind it on our side."""
-    place = f"channel {first['channel']} (word {first['word']}, bit {first['bit']})"
+    place = f"channel {first['channel']}"
+    if first["output"].endswith(".bits"):
+        place += f" (word {first['word']}, bit {first['bit']})"
     if first["row"] is not None:
         place = f"row {first['row']}, column {first['column']}, {place}"
     found = [
