@@ -202,6 +202,41 @@ def _(mo):
     A good part of the channels folds to another integer. None of the three is "wrong"; but a chip that was folded
     under one and is compared with another differs, and nobody finds a bug. Hence: name the arithmetic, and fold by
     asking *that* program.
+
+    ## Trap 4: the phase behind a max pool
+
+    A max pool stands between the accumulator and the batch norm, so the dither's i and j count *pooled* pixels
+    ([What is computed, exactly, section 1](../method.md#1-the-method)). Hardware that thresholds first, and pools bits
+    with OR, must use the phase of floor(row/2), floor(column/2). Three ways, the same accumulators:
+    """)
+    return
+
+
+@app.cell
+def _(np, rd):
+    cells = np.array([[0.3, 0.9], [1.2, 0.6]])
+    unit = rd.BatchNorm([1.0], [0.0], [0.0], [9.0], 0.0)
+    before_pool = (2 * np.random.default_rng(3).binomial(9, 0.4, (1, 14, 22, 1)) - 9).astype(np.int32)
+
+    def bits_of(kernel, accumulators):
+        thresholds = rd.fold(unit, rd.ThresholdKernel(kernel.tolist()), fan_in=9, conventions=rd.PAPER)
+        return rd.unpack(thresholds.apply(accumulators)).astype(np.int32)
+
+    pool_first = bits_of(cells, rd.max_pool2d(before_pool, 2))
+    pooled_phase = rd.max_pool2d(bits_of(cells.repeat(2, axis=0).repeat(2, axis=1), before_pool), 2)
+    wrong_phase = rd.max_pool2d(bits_of(cells, before_pool), 2)
+    assert np.array_equal(pool_first, pooled_phase)
+    assert not np.array_equal(pool_first, wrong_phase)
+    {"bits": pool_first.size, "differ, pooled phase": int((pool_first != pooled_phase).sum()),
+     "differ, unpooled phase": int((pool_first != wrong_phase).sum())}  # fmt: skip
+    return
+
+
+@app.cell
+def _(mo):
+    mo.md(r"""
+    With the phase of the unpooled pixel, and a period like the pool's, every pooled bit sees all four thresholds,
+    and no dither is left. Where the direction is −1 the pool of bits is an AND.
     """)
     return
 

@@ -31,7 +31,7 @@ BACKGROUND = {
     "design.md": "Designing kernels",
     "mutants.md": "The kill matrix",
 }
-WRITTEN = {"index.md", "start.md", "questions.md", "exercises.md"}
+WRITTEN = {"index.md", "start.md", "questions.md", "exercises.md", "glossary.md"}
 """Pages with a place of their own."""
 
 
@@ -50,7 +50,7 @@ def on_config(config: Any) -> Any:
         {"Benchmarks": "benchmarks.md"},
     ]
     learn = [{"The explorable": "explorable.html"}, *({title: name} for name, title in notebooks.pages())]
-    learn += [{"Check yourself": "questions.md"}, {"Exercises": "exercises.md"}]
+    learn += [{"Check yourself": "questions.md"}, {"Exercises": "exercises.md"}, {"Glossary": "glossary.md"}]
     reference = [{"Command line": "commands.md"}, *({title: name} for name, title in generated.reference_pages())]
     config["nav"] = [
         {"Home": "index.md"},

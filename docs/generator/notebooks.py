@@ -57,8 +57,10 @@ def render(path: Path) -> str:
     outputs, _ = load(path).app.run()
     parts = []
     codes = cells(path)
-    # The first cell holds the imports: they follow the heading, without marimo's own.
-    imports = "\n".join(line for line in codes[0].splitlines() if "marimo" not in line).strip()
+    # The first cell holds the imports: they follow the heading; marimo's own only where code that is shown needs it.
+    shown = [code for code, output in zip(codes, outputs, strict=True) if not hasattr(output, "_markdown_text")]
+    marimo = any(re.search(r"\bmo\.", code) for code in shown[1:])
+    imports = "\n".join(line for line in codes[0].splitlines() if marimo or "marimo" not in line).strip()
     for code, output in list(zip(codes, outputs, strict=True))[1:]:
         text = getattr(output, "_markdown_text", None)
         if text is not None:
