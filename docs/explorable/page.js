@@ -467,7 +467,6 @@ function set(changes, quiet = false) {
 }
 
 // ---- controls
-for (const node of $$("[data-fact]")) node.textContent = node.dataset.fact === "ranking_count" ? F.ranking.length : F[node.dataset.fact].toLocaleString("en");
 for (const node of $$("[data-bind]")) {
   node.min = 0; node.max = LIMITS[node.dataset.bind] - 1; node.step = 1;
   node.addEventListener("input", () => { stop(); set({ [node.dataset.bind]: Number(node.value) }); });

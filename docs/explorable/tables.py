@@ -333,7 +333,7 @@ def _ranking(made: Tables) -> None:
     made.facts["kernels_in_all"] = scores.size
     smallest = [canonical(kernel) for kernel in indices]
     named = {
-        "the best": scene.DESIGNED_2X2,
+        "the best for this filter": scene.DESIGNED_2X2,
         "a published one": PUBLISHED_2X2,
         "best over all filters": scene.DESIGNED_ALL,
         "0 and 9": scene.CHEQUERBOARD,

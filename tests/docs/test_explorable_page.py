@@ -256,4 +256,6 @@ def test_reads_without_a_script(browser: Any, file: Path) -> None:
     page.goto(file.as_uri())
     assert page.locator("section h2").count() == 10
     assert "drawn by a script" in page.locator("noscript").inner_text()
+    assert "1,296 kernels of 2×2, 351 up to shifts" in page.locator("#which").inner_text()
+    assert page.locator(".formula", has_text="a = 2p − 9").count() == 1
     context.close()
