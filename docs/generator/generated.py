@@ -105,12 +105,13 @@ def benchmarks(root: Path) -> str:
     found = re.search(r"^## Speed and memory\n(.*?)^## ", readme, re.MULTILINE | re.DOTALL)
     if found is None:
         raise ValueError("README.md: found no section 'Speed and memory'")
+    section = found[1].replace("](docs/", "](")  # the README links from the checkout, the page from docs/
     rows = []
     for path in sorted((root / "benchmarks").glob("[a-z]*.py")):
         summary = re.match(r'"""(.+?)(?:\n\n|""")', path.read_text(encoding="utf-8"), re.DOTALL)
         rows.append([f"`python -m benchmarks.{path.stem}`", " ".join(summary[1].split()) if summary else ""])
     return (
-        f"# Benchmarks\n\nEach compares two things in one run and prints a ratio; `make bench` runs all.\n{found[1]}"
+        f"# Benchmarks\n\nEach compares two things in one run and prints a ratio; `make bench` runs all.\n{section}"
         f"\n## All benchmarks\n\n{table(['command', 'what it measures'], rows)}"
     )
 
