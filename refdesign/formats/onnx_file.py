@@ -48,6 +48,9 @@ def parse(data: bytes) -> Any:
     graph = model.graph
     if max(len(graph.node), len(graph.initializer)) > LARGEST_GRAPH:
         raise RefdesignError(f"graph: found {len(graph.node)} nodes, expected at most {LARGEST_GRAPH}")
+    for node in (*graph.node, *(node for function in model.functions for node in function.node)):
+        if not f"{node.domain}.{node.op_type}".isprintable():
+            raise RefdesignError(f"node {node.name!r}: found the operator {node.op_type!r}, expected a name in print")
     for opset in model.opset_import:
         if opset.domain in ("", "ai.onnx") and not 7 <= opset.version <= NEWEST_OPSET:
             raise RefdesignError(

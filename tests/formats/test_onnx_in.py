@@ -228,6 +228,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "statistics": (graph(CONV, node("BatchNormalization", "a g g g"), w=W, g=ONE), "without the four float32 stat"),
     "bits": (graph(CONV, node("Sign", "a"), w=W), "output 'y': found a choice between values of a layer"),
     "residual": (signed(node("Add", "a b")), "node 'node'.*found an operation on a layer's real values"),
+    "unprintable": (graph(CONV, node("Gather\n", "a"), w=W), r"operator 'Gather\\n', expected a name in print"),
     "huge": (graph(node("ConstantOfShape", "s"), CONV, w=W, s=np.array([2**20, 2**20])), "elements, expected at most"),
     "padded sums": (graph(CONV, node("Pad", "a p"), w=W, p=np.array([0, 0, 1, 1] * 2)), "found a part of the logits"),
     "part": (
