@@ -9,6 +9,7 @@ Pickled batches are not read: unpickling runs whatever the file says.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ Labels = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class BinaryDataset:
+class BinaryDataset(ABC):
     """Where a dataset's official binary files are and what they hold.
 
     Attributes:
@@ -42,9 +43,9 @@ class BinaryDataset:
     splits: Mapping[str, tuple[tuple[str, ...], int]]
     classes: int
 
+    @abstractmethod
     def read(self, root: Path, split: str) -> tuple[Images, Labels]:
         """A split's uint8 images (N, H, W, C) and int64 labels (N,), in file order."""
-        raise NotImplementedError
 
     def path(self, root: Path, file: str) -> Path:
         """The file, in `root` or in the official folder inside it.
