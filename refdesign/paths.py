@@ -121,13 +121,13 @@ class OwnStreams(Protocol):
     def real(
         self, layer: Stage, values: NDArray[Any], sources: Mapping[str, NDArray[np.float32]]
     ) -> NDArray[np.float32]:
-        """As `refdesign.run.real_stream`."""
+        """As `refdesign.batch.real_stream`."""
 
     def signed(self, layer: Stage, real: NDArray[np.float32]) -> NDArray[np.int8]:
         """The signs of a real stream."""
 
     def logits(self, layer: Stage, values: NDArray[Any]) -> NDArray[Any]:
-        """As `refdesign.run.logits_of`."""
+        """As `refdesign.batch.logits_of`."""
 
 
 class PackedPath:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refdesign.batch import logits_of, real_stream
 from refdesign.bits import PackedBits
 from refdesign.conventions import Conventions
 from refdesign.errors import RefdesignError
@@ -18,7 +19,7 @@ from refdesign.ops.dense import flatten_bits
 from refdesign.ops.sign import sign
 from refdesign.parameters import NO_DITHER
 from refdesign.paths import PackedPath, prepared_sums, thresholds_of
-from refdesign.run import logits_of, real_stream, run_along
+from refdesign.run import run_along
 from refdesign.verify.change import Change, Decision, NotApplicable, Place, Placed, Stream
 
 Integers = NDArray[np.int32]
