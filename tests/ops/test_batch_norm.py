@@ -49,6 +49,12 @@ def test_fused_multiply_add_through_float64_is_caught() -> None:
     assert twice != fused_multiply_add(x, k, c)
 
 
+def test_fused_multiply_add_of_infinities() -> None:
+    """A scaled accumulator that overflows float32 is infinite in every program; no warning, no NaN beside 0 * inf."""
+    x, k, c = vector(np.inf, -np.inf, -np.inf, np.inf), vector(2, 3, -3, 0), vector(1, 1, -1, 1)
+    np.testing.assert_array_equal(fused_multiply_add(x, k, c), vector(np.inf, -np.inf, np.inf, np.nan))
+
+
 @given(st.integers(-(2**60), 2**60), st.integers(0, 200))
 @example(2**24 + 1, 0)
 @example(2**60, 0)
