@@ -49,6 +49,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     if target is None:
         return
     from refdesign.errors import RefdesignError
+    from refdesign.frameworks.adapters import adapt
     from refdesign.verify.conformance.session import Session
 
     examples = config.getoption("refdesign_examples")
@@ -62,6 +63,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
             seed=config.getoption("refdesign_seed"),
             failures=config.getoption("refdesign_failures"),
             time_limit=config.getoption("refdesign_time_limit"),
+            adapt=adapt,
         )
     except RefdesignError as error:
         raise pytest.UsageError(str(error)) from error

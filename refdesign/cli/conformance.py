@@ -15,6 +15,7 @@ import click
 
 from refdesign.cli import _common as common
 from refdesign.errors import RefdesignError, missing_extra
+from refdesign.frameworks.adapters import adapt
 from refdesign.verify.binding import bind, load_target
 
 SUITE = "refdesign.verify.conformance.suite"
@@ -55,8 +56,8 @@ def conformance(
 ) -> None:
     """Run the whole conformance suite on an implementation.
 
-    The implementation is a factory that gets a network and returns a callable of images, or a callable of (network,
-    images). Networks of a few layers are drawn at random, case by case; what differs is shrunk to the smallest
+    The implementation is a factory that gets a network and returns a callable of images or a framework's model, or a
+    callable of (network, images). Networks of a few layers are drawn at random, case by case; what differs is shrunk to the smallest
     network and images that still differ, diagnosed, and written so that it can be replayed.
 
     \b
@@ -128,7 +129,7 @@ def _replay(impl: str, folder: Path, time_limit: float, as_json: bool) -> int:
 
     example = read(folder)
     target = load_target(impl)
-    judgement = judge(example, lambda network: bind(target, network), repeat=True, time_limit=time_limit)
+    judgement = judge(example, lambda network: bind(target, network, adapt), repeat=True, time_limit=time_limit)
     if as_json:
         common.print_json(
             {"implementation": impl, "example": folder, "fault": judgement.fault, "values": judgement.values}

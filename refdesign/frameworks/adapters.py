@@ -14,7 +14,7 @@ from typing import Any
 from refdesign.api import Network
 from refdesign.errors import RefdesignError, missing_extra
 from refdesign.frameworks.adapting import Adapted, Model
-from refdesign.verify.doors.mapping import Map
+from refdesign.verify.doors.mapping import Map, read_map
 
 CLASSES: Mapping[tuple[str, str], str] = {
     ("torch", "Module"): "torch",
@@ -53,13 +53,14 @@ def framework_of(target: object) -> str | None:
     return None
 
 
-def adapt(target: object, network: Network, mapping: Map) -> Adapted | None:
+def adapt(target: object, network: Network, mapping: Map | None = None) -> Adapted | None:
     """A framework's model as an implementation of a network.
 
     Args:
         target: a PyTorch module, a Keras model, a compiled JAX function, an ONNX Runtime session, or anything else.
         network: the network that it implements.
-        mapping: where outputs are found inside it, and how it wants its images (`refdesign.verify.doors.mapping`).
+        mapping: where outputs are found inside it, and how it wants its images (`refdesign.verify.doors.mapping`); None: an
+            empty map.
 
     Returns:
         The implementation; None where the object is no such model.
@@ -68,14 +69,14 @@ def adapt(target: object, network: Network, mapping: Map) -> Adapted | None:
         RefdesignError: the map names a place that the model has not.
 
     >>> from refdesign.api import pretrained
-    >>> from refdesign.verify.doors.mapping import read_map
     >>> digits = pretrained("digits")
-    >>> adapt(digits.run, digits, read_map(None, digits)) is None
+    >>> adapt(digits.run, digits) is None
     True
     """
     framework = framework_of(target)
     if framework is None:
         return None
+    mapping = read_map(None, network) if mapping is None else mapping
     model: Model = _adapter(framework).model(target, network, mapping)
     return Adapted(model, network, mapping)
 

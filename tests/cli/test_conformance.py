@@ -27,6 +27,16 @@ def wrong(network):
 def logits(network, images):
     return network.run(images)["logits"]
 
+def module(network):
+    import torch
+
+    class Module(torch.nn.Module):
+        def forward(self, images):
+            pixels = images.permute(0, 2, 3, 1).numpy().astype("uint8")
+            return torch.from_numpy(network.run(pixels)["logits"])
+
+    return Module()
+
 def dies(network):
     os.kill(os.getpid(), 9)
 """
@@ -64,6 +74,13 @@ def test_a_right_implementation_passes_whatever_the_users_pytest_is_told(user: P
     assert (result.returncode, result.stderr) == (0, "")
     assert "4 of 4 executed cases agree in every bit" in result.stdout
     assert "in accumulator, bits, logits" in result.stdout
+
+
+def test_a_factory_of_a_frameworks_modules_is_asked_as_the_framework_wants_it(user: Path) -> None:
+    pytest.importorskip("torch")
+    result = process("conformance", "--impl", "port:module", "--cases", "words", "--examples", 2, cwd=user)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "1 of 1 executed cases agree in every bit" in result.stdout
 
 
 def test_a_wrong_one_fails_with_the_smallest_example_its_reason_and_a_replay(user: Path) -> None:

@@ -27,6 +27,13 @@ from refdesign.verify.mutants.subject.forward import Implementation
 DIGITS = Example(pretrained("digits"), np.arange(3 * 64, dtype=np.uint8).reshape(3, 8, 8, 1))
 
 
+class Chip:
+    """A model that has no call of its own."""
+
+    def __init__(self, network: Network) -> None:
+        self.wrong = mutant("matches-only").implementation(network)
+
+
 def faults_of(answer: Any) -> str | None:
     return judge(DIGITS, lambda network: answer, repeat=True, time_limit=20).fault
 
@@ -185,6 +192,12 @@ def test_a_failing_example_is_explained_kept_and_replayed(tmp_path: Path) -> Non
     about = json.loads((folder / replay.ABOUT).read_text())
     assert about["case"] == "dither/phase"
     assert about["fault"] == result.fault
+
+
+def test_what_is_no_callable_by_itself_is_adapted() -> None:
+    made = Session.of(f"{__name__}:Chip", adapt=lambda found, network: getattr(found, "wrong", None))
+    result = made.run(case("counting/words"))
+    assert (result.status, result.fault is not None and result.fault[:20]) == ("failed", "special.accumulator:")
 
 
 def test_a_folder_that_is_no_example_is_refused(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from refdesign.conventions import PAPER
 from refdesign.network import Layer, describe
-from refdesign.verify.binding import bind, load_target
+from refdesign.verify.binding import Adapt, bind, load_target
 from refdesign.verify.compare import compare
 from refdesign.verify.conformance import replay
 from refdesign.verify.conformance.capabilities import Capabilities
@@ -58,8 +58,11 @@ class Session:
         seed: int = 0,
         failures: Path | None = None,
         time_limit: float | None = None,
+        adapt: Adapt | None = None,
     ) -> Session:
         """From what a user says: `package.module:name`, and the name of a capabilities file.
+
+        `adapt` makes implementations of what is none by itself, as in `bind`; the rest is as in `Session`.
 
         Raises:
             RefdesignError: either cannot be loaded.
@@ -70,7 +73,7 @@ class Session:
         found = load_target(target)
         declared = Capabilities() if capabilities is None else Capabilities.read(capabilities)
         count = EXAMPLES if examples is None else examples
-        return cls(lambda network: bind(found, network), target, declared, count, seed, failures, time_limit)
+        return cls(lambda network: bind(found, network, adapt), target, declared, count, seed, failures, time_limit)
 
     def run(self, case: Case) -> CaseResult:
         """Run one case, and write its failing example, if there is one."""
