@@ -13,6 +13,7 @@ from refdesign.errors import RefdesignError
 from refdesign.formats import keras_chain, keras_file, keras_layers, layer_map, safetensors_file, torch_file
 from refdesign.formats.assembling import Context, LayerPlan, Report, Root, assemble
 from refdesign.formats.binarising import RULES
+from refdesign.formats.files import naming
 from refdesign.formats.matching import plan_for
 from refdesign.formats.tensors import TensorFile
 from refdesign.network import NetworkData, PixelConv2d, RealConv2d
@@ -92,10 +93,8 @@ def read_keras(path: Path_, **wanted: Any) -> tuple[NetworkData, Report, str]:
     file, said = keras_file.read(path), Wanted(**wanted)
     if file.model is None or said.architecture is not None or said.layer_map is not None:
         return _mapped(path, file.tensor_file(), said, "real")
-    try:
+    with naming(path):
         network, report = described(file, said)
-    except RefdesignError as error:
-        raise RefdesignError(f"{os.fspath(path)}: {error}") from error
     return network, report, "a Keras model"
 
 
@@ -179,10 +178,8 @@ def mapped(file: TensorFile, said: Wanted, arithmetic: str) -> tuple[NetworkData
 
 
 def _mapped(path: Path_, file: TensorFile, said: Wanted, arithmetic: str) -> tuple[NetworkData, Report, str]:
-    try:
+    with naming(path):
         network, report = mapped(file, said, arithmetic)
-    except RefdesignError as error:
-        raise RefdesignError(f"{os.fspath(path)}: {error}") from error
     return network, report, file.format
 
 

@@ -13,11 +13,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from refdesign.errors import MissingExtra, RefdesignError
+from refdesign.errors import RefdesignError
 from refdesign.formats import hdf5
 from refdesign.formats.archives import Archive
+from refdesign.formats.files import naming, read_bytes
 from refdesign.formats.safetensors_file import natural
-from refdesign.formats.tensors import StoredTensor, TensorFile, read_bytes
+from refdesign.formats.tensors import StoredTensor, TensorFile
 
 LARGEST_JSON = 1 << 23
 LARGEST_WEIGHTS = 1 << 30
@@ -61,13 +62,8 @@ def read(path: str | os.PathLike[str], worker: hdf5.Worker | None = None) -> Ker
     Traceback (most recent call last):
     refdesign.errors.RefdesignError: /nowhere/net.keras: cannot be read: No such file or directory
     """
-    data = read_bytes(path)
-    try:
-        return from_bytes(data, worker)
-    except MissingExtra:
-        raise
-    except RefdesignError as error:
-        raise RefdesignError(f"{os.fspath(path)}: {error}") from error
+    with naming(path):
+        return from_bytes(read_bytes(path), worker)
 
 
 def from_bytes(data: bytes, worker: hdf5.Worker | None = None) -> KerasFile:

@@ -18,7 +18,7 @@ from refdesign.design.published import published, published_names
 from refdesign.errors import RefdesignError
 from refdesign.formats import atomic
 from refdesign.formats.archives import Archive
-from refdesign.formats.tensors import read_bytes
+from refdesign.formats.files import naming, read_bytes
 from refdesign.parameters import ThresholdKernel
 
 SUFFIXES = (".mat", ".json", ".npz")
@@ -42,11 +42,8 @@ def read(path: str | os.PathLike[str]) -> ThresholdKernel:
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise RefdesignError(f"{os.fspath(path)}: found the ending {suffix!r}, expected one of {', '.join(SUFFIXES)}")
-    data = read_bytes(path, LARGEST_FILE)
-    try:
-        return from_bytes(data, suffix)
-    except RefdesignError as error:
-        raise RefdesignError(f"{os.fspath(path)}: {error}") from error
+    with naming(path):
+        return from_bytes(read_bytes(path, LARGEST_FILE), suffix)
 
 
 def from_bytes(data: bytes, suffix: str) -> ThresholdKernel:

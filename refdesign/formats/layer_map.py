@@ -23,7 +23,7 @@ from refdesign.conventions import PAPER, PRESETS, Conventions
 from refdesign.design.published import published
 from refdesign.errors import RefdesignError
 from refdesign.formats.assembling import LAYOUTS, LayerPlan, Norm
-from refdesign.formats.tensors import read_bytes
+from refdesign.formats.files import naming, read_bytes
 from refdesign.network import MaxPool, Shortcut
 from refdesign.parameters import ThresholdKernel
 
@@ -83,11 +83,8 @@ def read(path: str | os.PathLike[str]) -> LayerMap:
     Traceback (most recent call last):
     refdesign.errors.RefdesignError: /nowhere/map.json: cannot be read: No such file or directory
     """
-    data = read_bytes(path, LARGEST_MAP)
-    try:
-        return from_bytes(data)
-    except RefdesignError as error:
-        raise RefdesignError(f"{os.fspath(path)}: {error}") from error
+    with naming(path):
+        return from_bytes(read_bytes(path, LARGEST_MAP))
 
 
 def from_bytes(data: bytes) -> LayerMap:

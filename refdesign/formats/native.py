@@ -19,9 +19,7 @@ import json
 import math
 import os
 import reprlib
-import stat
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 import safetensors
@@ -31,6 +29,7 @@ from refdesign.errors import RefdesignError
 from refdesign.formats.atomic import write_bytes
 from refdesign.formats.decoding import Tensor, decode
 from refdesign.formats.encoding import encode
+from refdesign.formats.files import naming, opened
 from refdesign.network import NetworkData
 
 FORMAT = "refdesign-network"
@@ -81,17 +80,8 @@ def read(path: str | os.PathLike[str]) -> NetworkData:
     Traceback (most recent call last):
     refdesign.errors.RefdesignError: /nowhere/net.safetensors: cannot be read: No such file or directory
     """
-    try:
-        with Path(path).open("rb") as stream:
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise RefdesignError("found something else than a regular file, expected a refdesign network")
-            return _read(stream, status.st_size)
-    except RefdesignError as error:
-        raise RefdesignError(f"{os.fspath(path)}: {error}") from error
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise RefdesignError(f"{os.fspath(path)}: cannot be read: {reason}") from error
+    with naming(path), opened(path) as (stream, size):
+        return _read(stream, size)
 
 
 def is_native(path: str | os.PathLike[str]) -> bool:
@@ -101,11 +91,11 @@ def is_native(path: str | os.PathLike[str]) -> bool:
     False
     """
     try:
-        with Path(path).open("rb") as stream:
+        with opened(path) as (stream, _):
             start = stream.read(8)
             size = min(int.from_bytes(start, "little"), _MAX_HEADER) if len(start) == 8 else 0
             whole = _json(stream.read(size), "header")
-    except (OSError, RefdesignError):
+    except RefdesignError:
         return False
     metadata = whole.get("__metadata__") if isinstance(whole, dict) else None
     return isinstance(metadata, dict) and METADATA_KEY in metadata

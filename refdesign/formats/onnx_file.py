@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdesign.errors import RefdesignError
+from refdesign.formats.files import LARGEST_FILE, opened
 from refdesign.formats.onnx_graph import import_onnx
-
-LARGEST_FILE = 1 << 31
-"""Bytes of a model, and of all its external data together."""
 
 LARGEST_GRAPH = 100_000
 """Nodes, and initialisers, of a graph."""
@@ -57,27 +54,6 @@ def parse(data: bytes) -> Any:
                 f"opset: found {opset.version}, expected 7 to {NEWEST_OPSET}: export with such a version"
             )
     return model
-
-
-def read_bytes(path: str | os.PathLike[str], largest: int = LARGEST_FILE) -> bytes:
-    """A regular file's content, if it is not too large.
-
-    Raises:
-        RefdesignError: the file is missing, no regular file, or too large; does not name the file.
-    """
-    try:
-        with Path(path).open("rb") as stream:
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise RefdesignError("found something else than a regular file")
-            if status.st_size > largest:
-                raise RefdesignError(f"found {status.st_size} bytes, expected at most {largest}")
-            return stream.read(largest)
-    except (OSError, ValueError) as error:
-        if isinstance(error, RefdesignError):
-            raise
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise RefdesignError(f"cannot be read: {reason}") from error
 
 
 def tensor(proto: Any, folder: Path | None) -> NDArray[Any]:
@@ -136,11 +112,10 @@ def _external(proto: Any, folder: Path | None, where: str, size: int) -> bytes:
     if offset < 0 or length != size:
         raise RefdesignError(f"{where}: found {length} bytes at {offset} of external data, expected {size}")
     try:
-        with Path(target).open("rb") as stream:
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode) or offset + size > status.st_size:
-                raise RefdesignError(f"{where}: found {status.st_size} bytes in {location!r}, expected more")
+        with opened(target) as (stream, held):
+            if offset + size > held:
+                raise RefdesignError(f"found {held} bytes, expected {size} from {offset} on")
             stream.seek(offset)
             return stream.read(size)
-    except OSError as error:
-        raise RefdesignError(f"{where}: external data {location!r}: {error.strerror or error}") from error
+    except RefdesignError as error:
+        raise RefdesignError(f"{where}: external data {location!r}: {error}") from error

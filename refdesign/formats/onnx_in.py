@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from refdesign.conventions import ARITHMETICS, Conventions
 from refdesign.errors import RefdesignError
 from refdesign.formats import onnx_constants as constants
+from refdesign.formats.files import naming, read_bytes
 from refdesign.formats.onnx_context import Context, Found, described
-from refdesign.formats.onnx_file import parse, read_bytes, tensor
+from refdesign.formats.onnx_file import parse, tensor
 from refdesign.formats.onnx_flow import Flow
 from refdesign.formats.onnx_layers import NotTwoValued, Tail, finished, tail_of
 from refdesign.formats.onnx_maps import kernels_of
@@ -62,10 +63,8 @@ def read(
     Traceback (most recent call last):
     refdesign.errors.RefdesignError: /nowhere/net.onnx: cannot be read: No such file or directory
     """
-    try:
+    with naming(path):
         return from_bytes(read_bytes(path), folder=Path(path).parent, arithmetic=arithmetic, pixels=pixels)
-    except RefdesignError as error:
-        raise RefdesignError(f"{os.fspath(path)}: {error}") from error
 
 
 def from_bytes(

@@ -10,7 +10,8 @@ from typing import Any
 import safetensors
 
 from refdesign.errors import RefdesignError
-from refdesign.formats.tensors import StoredTensor, TensorFile, checked_shape, elements, item_bytes, read_bytes
+from refdesign.formats.files import naming, read_bytes
+from refdesign.formats.tensors import StoredTensor, TensorFile, checked_shape, elements, item_bytes
 
 _DTYPES = {
     "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "I8": "int8", "I16": "int16",
@@ -32,11 +33,8 @@ def read(path: str | os.PathLike[str]) -> TensorFile:
     Traceback (most recent call last):
     refdesign.errors.RefdesignError: /nowhere/net.safetensors: cannot be read: No such file or directory
     """
-    data = read_bytes(path)
-    try:
-        return from_bytes(data)
-    except RefdesignError as error:
-        raise RefdesignError(f"{os.fspath(path)}: {error}") from error
+    with naming(path):
+        return from_bytes(read_bytes(path))
 
 
 def from_bytes(data: bytes) -> TensorFile:

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import math
-import os
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refdesign.errors import RefdesignError
-
-LARGEST_FILE = 1 << 31
-"""Bytes of a file that is read into memory."""
 
 LARGEST_TENSOR = 1 << 28
 """Elements of one array."""
@@ -124,29 +118,3 @@ def item_bytes(dtype: str) -> int:
     (2, 8)
     """
     return 2 if dtype == "bfloat16" else np.dtype(dtype).itemsize
-
-
-def read_bytes(path: str | os.PathLike[str], largest: int = LARGEST_FILE) -> bytes:
-    """A regular file's content, if it is not too large.
-
-    Raises:
-        RefdesignError: the file is missing, no regular file, or too large; names it.
-
-    >>> read_bytes("/nowhere/net.pt")
-    Traceback (most recent call last):
-    refdesign.errors.RefdesignError: /nowhere/net.pt: cannot be read: No such file or directory
-    """
-    where = os.fspath(path)
-    try:
-        with Path(path).open("rb") as stream:
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise RefdesignError(f"{where}: found something else than a regular file")
-            if status.st_size > largest:
-                raise RefdesignError(f"{where}: found {status.st_size} bytes, expected at most {largest}")
-            return stream.read(largest + 1)
-    except RefdesignError:
-        raise
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise RefdesignError(f"{where}: cannot be read: {reason}") from error

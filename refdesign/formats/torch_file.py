@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from refdesign.errors import RefdesignError
 from refdesign.formats.archives import Archive
-from refdesign.formats.tensors import StoredTensor, TensorFile, checked_shape, elements, item_bytes, read_bytes
+from refdesign.formats.files import naming, read_bytes
+from refdesign.formats.tensors import StoredTensor, TensorFile, checked_shape, elements, item_bytes
 from refdesign.formats.torch_pickle import LARGEST_PICKLE, Storage, Tensor, Unknown, load
 
 MAGIC = 0x1950A86A20F9469CFC6C
@@ -44,11 +45,8 @@ def read(path: str | os.PathLike[str]) -> TensorFile:
     Traceback (most recent call last):
     refdesign.errors.RefdesignError: /nowhere/net.pt: cannot be read: No such file or directory
     """
-    data = read_bytes(path)
-    try:
-        return from_bytes(data)
-    except RefdesignError as error:
-        raise RefdesignError(f"{os.fspath(path)}: {error}") from error
+    with naming(path):
+        return from_bytes(read_bytes(path))
 
 
 def from_bytes(data: bytes) -> TensorFile:

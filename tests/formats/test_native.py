@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import zipfile
 from dataclasses import fields, replace
@@ -135,21 +134,6 @@ def test_api_loads_what_it_saved(tmp_path: Path) -> None:
     assert isinstance(loaded, Network)
     assert list(differences(NetworkData(**{f.name: getattr(loaded, f.name) for f in fields(loaded)}),
                             real_network(grid=True))) == []  # fmt: skip
-
-
-def test_a_missing_file(tmp_path: Path) -> None:
-    refused(tmp_path / "none", "cannot be read: No such file or directory")
-
-
-def test_a_folder_and_a_pipe(tmp_path: Path) -> None:
-    refused(tmp_path, "cannot be read: Is a directory")
-    os.mkfifo(tmp_path / "pipe")
-    # Opening a pipe without a writer would wait for ever, so there is one.
-    keep = os.open(tmp_path / "pipe", os.O_RDWR)
-    try:
-        refused(tmp_path / "pipe", "something else than a regular file")
-    finally:
-        os.close(keep)
 
 
 def test_every_truncation_is_refused(file: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import warnings
 from collections.abc import Callable
@@ -244,29 +245,38 @@ def test_what_does_not_match_is_named(model: Any, message: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_external_data_stays_in_the_files_folder(tmp_path: Path) -> None:
-    (tmp_path / "inside").mkdir()
+BESIDE = "expected a file beside the model"
+
+
+@pytest.mark.parametrize(
+    ("location", "refusal"),
+    [
+        ("good.bin", None), ("../secret.bin", BESIDE), ("link.bin", BESIDE), ("", BESIDE), (".", BESIDE),
+        ("{folder}/good.bin", BESIDE),
+        ("none.bin", "cannot be read: No such file or directory"), ("folder", "cannot be read: Is a directory"),
+        ("pipe", "found something else than a regular file"), ("short.bin", "found 3 bytes, expected 48 from 0 on"),
+    ],
+)  # fmt: skip
+def test_external_data_stays_in_the_files_folder(location: str, refusal: str | None, tmp_path: Path) -> None:
+    folder = tmp_path / "inside"
+    (folder / "folder").mkdir(parents=True)
     (tmp_path / "secret.bin").write_bytes(W.tobytes())
-    (tmp_path / "inside" / "good.bin").write_bytes(W.tobytes())
-    (tmp_path / "inside" / "link.bin").symlink_to("../secret.bin")
+    (folder / "good.bin").write_bytes(W.tobytes())
+    (folder / "short.bin").write_bytes(b"abc")
+    (folder / "link.bin").symlink_to("../secret.bin")
+    os.mkfifo(folder / "pipe")
     model = graph(helper.make_node("Conv", ["x", "w"], ["y"], name="c"), w=W)
     stored = model.graph.initializer[0]
-    for location, fine in (
-        ("good.bin", True), ("../secret.bin", False), ("link.bin", False), (str(tmp_path / "secret.bin"), False),
-        ("", False), (".", False), ("none.bin", False),
-    ):  # fmt: skip
-        stored.ClearField("raw_data")
-        del stored.external_data[:]
-        stored.data_location = TensorProto.EXTERNAL
-        entry = stored.external_data.add()
-        entry.key, entry.value = "location", location
-        path = tmp_path / "inside" / "net.onnx"
-        path.write_bytes(model.SerializeToString())
-        if fine:
-            assert onnx_in.read(path)[0].layers[0].name == "conv1"
-        else:
-            with pytest.raises(RefdesignError, match="external data"):
-                onnx_in.read(path)
+    stored.ClearField("raw_data")
+    stored.data_location = TensorProto.EXTERNAL
+    entry = stored.external_data.add()
+    entry.key, entry.value = "location", location.format(folder=folder)
+    (folder / "net.onnx").write_bytes(model.SerializeToString())
+    if refusal is None:
+        assert onnx_in.read(folder / "net.onnx")[0].layers[0].name == "conv1"
+        return
+    with pytest.raises(RefdesignError, match=f"node 'c' .Conv.: tensor 'w': .*external data.*{refusal}$"):
+        onnx_in.read(folder / "net.onnx")
 
 
 def test_nothing_is_guessed_about_the_batch_axis_or_unread_layers() -> None:
