@@ -62,6 +62,7 @@ class _Walk:
         self.library = library
         self.text = self.bytes = 0
         self.attributes: dict[str, dict[str, Any]] = {}
+        self.datasets: list[tuple[str, Any]] = []
         self.arrays: list[dict[str, Any]] = []
         self.aside: list[str] = []
         self.parts: list[bytes] = []
@@ -89,11 +90,15 @@ class _Walk:
                     below.append((path, entry[key]))
                 waiting += reversed(below)
             elif isinstance(entry, self.library.Dataset):
-                self.dataset(name, entry)
+                self.find(name, entry)
+        # Only when it is known that all of them are not too large together.
+        for name, dataset in self.datasets:
+            self.read(name, dataset)
         header = {"attributes": self.attributes, "arrays": self.arrays, "aside": self.aside[:100]}
         return header, self.parts
 
-    def dataset(self, name: str, entry: Any) -> None:
+    def find(self, name: str, entry: Any) -> None:
+        """Note an array that is to be read, if it is plain numbers."""
         dtype = entry.dtype
         plain = dtype.kind in "fiub" and dtype.itemsize <= 8 and dtype.metadata is None
         if not plain or entry.shape is None or entry.external is not None or entry.is_virtual:
@@ -102,6 +107,10 @@ class _Walk:
         self.bytes += entry.size * dtype.itemsize
         if self.bytes > LARGEST_BYTES:
             raise Refused(f"dataset {name!r}: found arrays of more than {LARGEST_BYTES} bytes in all")
+        self.datasets.append((name, entry))
+
+    def read(self, name: str, entry: Any) -> None:
+        dtype = entry.dtype
         array = entry[()]
         self.arrays.append({"name": name, "dtype": dtype.newbyteorder("=").name, "shape": list(entry.shape)})
         self.parts.append(array.astype(dtype.newbyteorder("<"), copy=False).tobytes())
