@@ -16,6 +16,8 @@ from refdesign import datasets
 from refdesign.bits import unpack
 
 HERE = Path(__file__).parent
+SCRIPT = ("tables", "pictures", "plots", "words", "controls")
+"""The parts of the page's script, in the order in which they lie in one function."""
 
 
 def html(made: Tables | None = None, home: str = "../index.html") -> str:
@@ -29,7 +31,7 @@ def html(made: Tables | None = None, home: str = "../index.html") -> str:
     picture = hero()
     values = {
         "css": (HERE / "page.css").read_text(encoding="utf-8"),
-        "script": (HERE / "page.js").read_text(encoding="utf-8"),
+        "script": script(),
         "home": home,
         "site": home.removesuffix("index.html"),
         "kernels_in_all": f"{made.facts['kernels_in_all']:,}",
@@ -44,6 +46,16 @@ def html(made: Tables | None = None, home: str = "../index.html") -> str:
     for name, value in values.items():
         page = page.replace("{{" + name + "}}", value)
     return page
+
+
+def script() -> str:
+    """The page's script: its parts, in one function.
+
+    >>> script()[:40]
+    '"use strict";\\n(async () => {\\n// Looks va'
+    """
+    parts = "".join((HERE / "script" / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPT)
+    return f'"use strict";\n(async () => {{\n{parts}}})();'
 
 
 def hero() -> NDArray[np.uint8]:

@@ -38,7 +38,7 @@ states = st.builds(
 
 
 def looked_up(made: tables.Tables, state: scene.State) -> dict[str, NDArray[np.int64]]:
-    """What the page shows in a state: look-ups alone, as in page.js."""
+    """What the page shows in a state: look-ups alone, as in the page's script."""
     table = made.arrays
     height, width = scene.photograph().shape
     kernel, light = list(scene.INPUTS).index(state.dots), scene.LIGHTS.index(state.light)
