@@ -1,14 +1,13 @@
 """A network from a file's tensors and a plan that says, layer by layer, which of them mean what.
 
-Plans come from an architecture (`refdesign.formats.matching`), from a layer map that a user wrote
-(`refdesign.formats.layer_map`) or from a Keras model's own description (`refdesign.formats.keras_layers`).
+What a plan is stands in `refdesign.formats.plans`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -19,6 +18,8 @@ from refdesign.bits import PackedBits, pack_bool
 from refdesign.conventions import Conventions
 from refdesign.errors import RefdesignError
 from refdesign.formats.binarising import Binarised, binarised
+from refdesign.formats.plans import LAYOUTS, LayerPlan, Norm
+from refdesign.formats.report import Report
 from refdesign.formats.tensors import StoredTensor
 from refdesign.network import (
     AveragePool,
@@ -35,63 +36,6 @@ from refdesign.parameters import BatchNorm, RationalAffine, ThresholdKernel
 
 Float32 = NDArray[np.float32]
 Root = Callable[[Float32], Float32]
-
-LAYOUTS = {"OIHW": (0, 2, 3, 1), "HWIO": (3, 0, 1, 2), "OHWI": (0, 1, 2, 3), "OI": (0, 1), "IO": (1, 0)}
-"""Orders of a weight's axes in files, with the way to OHWI or OI: PyTorch has OIHW and OI, Keras HWIO and IO."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Norm:
-    """Where a batch norm's parameters are: names of tensors; gamma or beta None is 1 or 0."""
-
-    mean: str
-    variance: str
-    gamma: str | None
-    beta: str | None
-    epsilon: float
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LayerPlan:
-    """One layer of a plan.
-
-    Attributes:
-        name: the layer's.
-        kind: one of `refdesign.network.LAYER_KINDS` but for several bases. A first layer of bits is `pixel_conv2d`,
-            one of real weights `real_conv2d`; what the pixels are decides which of the two it becomes.
-        weights: the name of the tensor.
-        layout: the order of its axes, one of `LAYOUTS`.
-        rule: how latent weights are binarised (`refdesign.formats.binarising.RULES`), None for weights of ±1.
-        alpha, bias: the names of a scale and of a bias of the sums, per output channel.
-        grid: real weights of a first layer are rounded to integers of at most this size, alpha being the grid's step.
-        batch_norm: of the sums; of a real dense layer, of its inputs.
-        kernel: the threshold kernel, or the name of a tensor (g, m, n) that holds it.
-        channels_first: whether a dense layer reads a map as (channel, row, column), as PyTorch's does.
-        pool_behind: whether the max pool stands behind the batch norm.
-        settings: the further fields of the layer's class, such as `stride`, `pool`, `shortcut`.
-    """
-
-    name: str
-    kind: str
-    weights: str = ""
-    layout: str = "OIHW"
-    rule: str | None = None
-    alpha: str | None = None
-    bias: str | None = None
-    grid: int | None = None
-    batch_norm: Norm | None = None
-    kernel: ThresholdKernel | str | None = None
-    channels_first: bool = False
-    pool_behind: bool = False
-    settings: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class Report:
-    """What was recognised in a file, and what was assumed because the file does not say it; a line each."""
-
-    recognised: list[str] = field(default_factory=list)
-    assumed: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,10 +128,7 @@ class _LayerMaker:
         order = LAYOUTS[plan.layout]
         if len(stored.shape) != len(order) or 0 in stored.shape:
             raise RefdesignError(f"tensor {plan.weights[:80]!r}: found shape {stored.shape}, expected {plan.layout}")
-        try:
-            array = stored.float32().transpose(order)
-        except RefdesignError as error:
-            raise RefdesignError(f"tensor {plan.weights[:80]!r}: {error}") from error
+        array = _floats(plan.weights, stored).transpose(order)
         if array.ndim == 2:
             return self.flattened(array)
         return np.ascontiguousarray(array)
@@ -211,10 +152,7 @@ class _LayerMaker:
         stored = self.tensor(name)
         if math.prod(stored.shape) not in (1, count):
             raise RefdesignError(f"tensor {name[:80]!r}: found shape {stored.shape}, expected {count} channels")
-        try:
-            return np.array(np.broadcast_to(stored.float32().reshape(-1), (count,)))
-        except RefdesignError as error:
-            raise RefdesignError(f"tensor {name[:80]!r}: {error}") from error
+        return np.array(np.broadcast_to(_floats(name, stored).reshape(-1), (count,)))
 
     def binary(self, weights: Float32, found: Binarised) -> Layer:
         """A layer of binary weights."""
@@ -367,5 +305,12 @@ class _LayerMaker:
             stored = self.tensor(kernel)
             if len(stored.shape) != 3 or math.prod(stored.shape) > 1 << 20:
                 raise RefdesignError(f"tensor {kernel[:80]!r}: found shape {stored.shape}, expected (g, m, n)")
-            kernel = ThresholdKernel(stored.float32().transpose(1, 2, 0))
+            kernel = ThresholdKernel(_floats(kernel, stored).transpose(1, 2, 0))
         return kernel if kernel is not None and kernel.values.any() else None
+
+
+def _floats(name: str, stored: StoredTensor) -> Float32:
+    try:
+        return stored.float32()
+    except RefdesignError as error:
+        raise RefdesignError(f"tensor {name[:80]!r}: {error}") from error

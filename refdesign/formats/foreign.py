@@ -11,10 +11,12 @@ from typing import Any
 from refdesign.conventions import ARITHMETICS, LARQ, PAPER, Conventions
 from refdesign.errors import RefdesignError
 from refdesign.formats import keras_chain, keras_file, keras_layers, layer_map, safetensors_file, torch_file
-from refdesign.formats.assembling import Context, LayerPlan, Report, Root, assemble
+from refdesign.formats.assembling import Context, Root, assemble
 from refdesign.formats.binarising import RULES
 from refdesign.formats.files import naming
 from refdesign.formats.matching import plan_for
+from refdesign.formats.plans import LayerPlan
+from refdesign.formats.report import Report
 from refdesign.formats.tensors import TensorFile
 from refdesign.network import NetworkData, PixelConv2d, RealConv2d
 
@@ -126,7 +128,7 @@ def described(file: keras_file.KerasFile, said: Wanted) -> tuple[NetworkData, Re
         report.assumed.append("pixels p enter as they are, since the model does not rescale them (--pixels)")
     context = Context(tensors=plan.tensors, conventions=conventions, pixels=pixels, root=said.root)
     network, found = assemble(plan.layers, context, name=name, input_shape=shape)
-    return network, _joined(report, plan.report, found)
+    return network, report + plan.report + found
 
 
 def mapped(file: TensorFile, said: Wanted, arithmetic: str) -> tuple[NetworkData, Report]:
@@ -147,7 +149,7 @@ def mapped(file: TensorFile, said: Wanted, arithmetic: str) -> tuple[NetworkData
     if said.architecture is not None:
         names = {} if given is None else given.names()
         plans, found = plan_for(said.architecture, file, rule=said.binarise, names=names)
-        report = _joined(report, found)
+        report += found
         base, shape, name = said.architecture.conventions, said.architecture.input_shape, said.architecture.name
         first = said.architecture.layers[0]
         if isinstance(first, PixelConv2d):
@@ -174,7 +176,7 @@ def mapped(file: TensorFile, said: Wanted, arithmetic: str) -> tuple[NetworkData
         tensors=file.tensors, conventions=conventions, pixels=pixels, usual_pixels=usual, root=said.root
     )  # fmt: skip
     network, found = assemble(plans, context, name=name, input_shape=shape)
-    return network, _joined(report, found)
+    return network, report + found
 
 
 def _mapped(path: Path_, file: TensorFile, said: Wanted, arithmetic: str) -> tuple[NetworkData, Report, str]:
@@ -203,9 +205,3 @@ def tensor_file(path: Path_) -> TensorFile | None:
 def _with_rule(plan: LayerPlan, rule: str | None) -> LayerPlan:
     binary = plan.kind in ("pixel_conv2d", "binary_conv2d", "binary_dense")
     return replace(plan, rule=rule) if rule is not None and plan.rule is None and binary else plan
-
-
-def _joined(*reports: Report) -> Report:
-    recognised = [line for report in reports for line in report.recognised]
-    assumed = [line for report in reports for line in report.assumed]
-    return Report(recognised, list(dict.fromkeys(assumed)))

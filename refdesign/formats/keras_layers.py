@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from refdesign.errors import RefdesignError
-from refdesign.formats.assembling import LayerPlan, Norm, Report
 from refdesign.formats.keras_chain import KerasLayer
 from refdesign.formats.keras_geometry import RELEASED, average_pool, convolution, max_pool, zero_padding
 from refdesign.formats.keras_signs import Sign, activation, design, weight_rule
+from refdesign.formats.plans import LayerPlan, Norm
+from refdesign.formats.report import Report
 from refdesign.formats.tensors import StoredTensor
 
 CONVOLUTIONS = ("conv2d", "quantconv2d", "binaryconv2d", "conv2dbinarylayer")

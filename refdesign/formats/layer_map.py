@@ -22,8 +22,8 @@ from typing import Any
 from refdesign.conventions import PAPER, PRESETS, Conventions
 from refdesign.design.published import published
 from refdesign.errors import RefdesignError
-from refdesign.formats.assembling import LAYOUTS, LayerPlan, Norm
 from refdesign.formats.files import naming, read_bytes
+from refdesign.formats.plans import LAYOUTS, LayerPlan, Norm
 from refdesign.network import MaxPool, Shortcut
 from refdesign.parameters import ThresholdKernel
 

@@ -10,8 +10,9 @@ import numpy as np
 
 from refdesign.bits import PackedBits
 from refdesign.errors import RefdesignError
-from refdesign.formats.assembling import LayerPlan, Norm, Report
 from refdesign.formats.modules import Modules, NormModule, Product, gather
+from refdesign.formats.plans import LayerPlan, Norm
+from refdesign.formats.report import Report
 from refdesign.formats.tensors import TensorFile
 from refdesign.network import (
     AveragePool,

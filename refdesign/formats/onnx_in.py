@@ -28,9 +28,10 @@ from refdesign.formats.onnx_layers import NotTwoValued, Tail, finished, tail_of
 from refdesign.formats.onnx_maps import kernels_of
 from refdesign.formats.onnx_nodes import HANDLERS
 from refdesign.formats.onnx_real import pool_layer
-from refdesign.formats.onnx_report import Report, deviations, key_of, line_of, sign_words, unknown
+from refdesign.formats.onnx_report import deviations, key_of, line_of, sign_words, unknown
 from refdesign.formats.onnx_tabulated import table_of
 from refdesign.formats.qonnx_in import ON_CONSTANTS, on_constants
+from refdesign.formats.report import Report
 from refdesign.network import AveragePool, CombinedConv2d, Layer, NetworkData, RealConv2d, RealDense
 from refdesign.parameters import ThresholdKernel
 

@@ -1,9 +1,8 @@
-"""What an import says: of what was recognised and assumed, and of the nodes that were not."""
+"""What an import of ONNX says: of the layers that were recognised, and of the nodes that were not."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,6 @@ from refdesign.parameters import ThresholdKernel
 
 _LISTED = 20
 _PRODUCTS = ("Conv", "Gemm", "MatMul")
-
-
-@dataclass
-class Report:
-    """What was recognised in a file, under which conventions, and what was assumed.
-
-    Attributes:
-        recognised: one line for each layer.
-        assumed: one line for each choice that the file does not make.
-    """
-
-    recognised: list[str] = field(default_factory=list)
-    assumed: list[str] = field(default_factory=list)
 
 
 def deviations(nodes: Sequence[Any], tensors: Mapping[str, Any], folder: Path | None) -> str:
