@@ -180,14 +180,7 @@ def _stage(network: NetworkData, config: StageConfig, thresholds: Mapping[str, T
 
 def _sources(layer: BinaryConv2d | PixelConv2d, extent: Pair) -> tuple[NDArray[np.int64], Pair]:
     _, rows, columns, _ = layer.weight_shape
-    windows = Windows.of(
-        extent,
-        (rows, columns),
-        stride=layer.stride,
-        padding=layer.padding,
-        padding_mode=layer.padding_mode,
-        dilation=layer.dilation,
-    )
+    windows = Windows.of_layer(layer, extent)
     height, width = windows.output
     row = np.stack([windows.source(0)[windows.reach(0, tap)] for tap in range(rows)], axis=1)
     column = np.stack([windows.source(1)[windows.reach(1, tap)] for tap in range(columns)], axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdesign.errors import RefdesignError
+from refdesign.layers import Convolution
 
 FILLS: dict[str, int] = {"zeros": 0, "ones": 1, "minus_ones": -1}
 """Padding modes that put a constant outside the map, and the constant."""
@@ -103,6 +105,18 @@ class Windows:
         least = {"stride": 1, "padding": 0, "dilation": 1}
         pairs = {name: as_pair(name, geometry[name], lowest) for name, lowest in least.items()}
         return cls(extent=extent, kernel=kernel, padding_mode=geometry["padding_mode"], **pairs)
+
+    @classmethod
+    def of_layer(cls, layer: Convolution, shape: Sequence[int]) -> Windows:
+        """The windows of a layer on maps of a shape (H, W, ...).
+
+        >>> from refdesign.bits import pack
+        >>> from refdesign.layers import BinaryConv2d
+        >>> layer = BinaryConv2d(name="conv", weights=pack(np.ones((2, 3, 2, 5), np.int8)), stride=(2, 1))
+        >>> Windows.of_layer(layer, (5, 7, 5)).output
+        (2, 6)
+        """
+        return cls.of((shape[0], shape[1]), layer.weight_shape[1:3], **layer.geometry)
 
     def __post_init__(self) -> None:
         for axis in (0, 1):

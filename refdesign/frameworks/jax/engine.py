@@ -48,29 +48,17 @@ def _dense_sums(weights: PackedBits, channels: int) -> Sums:
     return Sums(Geometry(None, channels, inputs, 1), columns, base[0])
 
 
-def _windows(layer: Convolution, extent: tuple[int, int]) -> Windows:
-    return Windows(
-        extent=extent,
-        kernel=layer.weight_shape[1:3],
-        stride=layer.stride,
-        padding=layer.padding,
-        padding_mode=layer.padding_mode,
-        dilation=layer.dilation,
-    )
-
-
 def _integer_sums(layer: PixelConv2d, weights: NDArray[np.int32], extent: tuple[int, int]) -> Sums:
     outputs, _, _, depth = weights.shape
-    geometry = Geometry(
-        _windows(layer, extent), depth * layer.groups, depth, layer.groups, layer.multiplier, layer.offset, "integers"
-    )
+    windows = Windows.of_layer(layer, extent)
+    geometry = Geometry(windows, depth * layer.groups, depth, layer.groups, layer.multiplier, layer.offset, "integers")
     base: Any = np.zeros((1, 1, outputs), np.int32)
     return Sums(geometry, weights.transpose(1, 2, 3, 0), base)
 
 
 def _packed_sums(layer: Convolution, weights: PackedBits, extent: tuple[int, int]) -> Sums:
     outputs, rows, columns, depth = weights.shape
-    windows = _windows(layer, extent)
+    windows = Windows.of_layer(layer, extent)
     channels, mode = depth * layer.groups, layer.padding_mode
     values = unpack(weights).reshape(outputs, rows * columns, depth)
     taps = values.sum(axis=2, dtype=np.int64)

@@ -99,10 +99,7 @@ def _prepared(layer: object, shape: tuple[int, ...]) -> list[Sums]:
 
 def _convolution(layer: Convolution, weights: NDArray[np.int32], shape: tuple[int, ...]) -> Sums:
     out, rows, columns, depth = weights.shape
-    windows = Windows(
-        extent=(shape[0], shape[1]), kernel=(rows, columns), stride=layer.stride, padding=layer.padding,
-        padding_mode=layer.padding_mode, dilation=layer.dilation,
-    )  # fmt: skip
+    windows = Windows.of_layer(layer, shape)
     per_group = out // layer.groups
     matrices = [
         # (rows, columns, depth) one after the other, as the windows are gathered

@@ -67,17 +67,10 @@ class PackedConv:
     """
 
     def __init__(self, layer: Convolution, weights: PackedBits, extent: tuple[int, int]) -> None:
-        self.outputs, rows, columns, self.depth = weights.shape
+        self.outputs, _, _, self.depth = weights.shape
         self.groups = layer.groups
         self.pixels = isinstance(layer, PixelConv2d)
-        self.windows = Windows(
-            extent=extent,
-            kernel=(rows, columns),
-            stride=layer.stride,
-            padding=layer.padding,
-            padding_mode=layer.padding_mode,
-            dilation=layer.dilation,
-        )
+        self.windows = Windows.of_layer(layer, extent)
         self.merged = self.depth <= _MERGED
         per_group = self.outputs // self.groups
         parts = [weights.words[first : first + per_group] for first in range(0, self.outputs, per_group)]
@@ -259,14 +252,7 @@ class IntegerConv:
     def __init__(self, layer: PixelConv2d, weights: NDArray[np.int32], extent: tuple[int, int]) -> None:
         outputs, rows, columns, depth = weights.shape
         self.layer = layer
-        self.windows = Windows(
-            extent=extent,
-            kernel=(rows, columns),
-            stride=layer.stride,
-            padding=layer.padding,
-            padding_mode=layer.padding_mode,
-            dilation=layer.dilation,
-        )
+        self.windows = Windows.of_layer(layer, extent)
         grouped = weights.reshape(layer.groups, outputs // layer.groups, rows, columns, depth)
         self.weights = np.ascontiguousarray(grouped.transpose(0, 2, 3, 4, 1))
 
