@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 
 from refdesign.datasets import DATASETS
 from refdesign.errors import RefdesignError
+from refdesign.frameworks.estimators import ESTIMATORS
 from refdesign.training.recipe import Recipe
 
 MODELS = ("binarynet", "vgg_small", "resnet18", "resnet20")
 BINARISERS = ("sign", "recu", "xnor", "dorefa", "abc")
-ESTIMATORS = ("clipped", "identity", "polynomial")
 
 Made = TypeVar("Made")
 

@@ -23,17 +23,20 @@ from refdesign.frameworks.keras import (
     BinaryConv2D,
     BinaryDense,
     DeSign,
+    PixelInput,
     compile,
     read_batch_norm,
     straight_through_sign,
+    to_network,
 )
 from refdesign.network import NetworkData
 from refdesign.ops.batch_norm import batch_norm, dithered_batch_norm, fused_multiply_add
 from refdesign.ops.padding import Windows
 from refdesign.ops.sign import dithered_sign, sign
-from refdesign.parameters import BatchNorm, ThresholdKernel
+from refdesign.parameters import ThresholdKernel
 from refdesign.verify import strategies
-from tests.frameworks import keras_networks
+from tests.frameworks import closed_forms, keras_networks
+from tests.frameworks.closed_forms import NEAR_TIES, POINTS, ReleasedBlock
 from tests.properties.engines import assert_equals_reference
 
 RANDOM = np.random.default_rng(7)
@@ -94,45 +97,33 @@ def the_released_layer() -> None:
 
 def the_released_block() -> None:
     """The authors' PyTorch block from the spec: gamma-scaled thresholds, exact ties give 0, in training and after."""
-    variance = np.array([4, 0.25, 1, 16, 9, 1], np.float32)
-    bn = BatchNorm([1, -0.5, 2, 0, -1, 0.25], [0.5, 0, -1, 3, 0, 0], [2, -4, 0, 1, 3, 0], variance, 0.0)
-    kernel = ThresholdKernel(np.array([[[0, 0.5], [1, 1.5]], [[-1, 2], [0.25, 0]]], np.float32))
-    a = RANDOM.integers(-12, 13, (3, 5, 7, 6)).astype(np.float32)
-    y = bn.gamma * ((a - bn.mean) / np.sqrt(bn.variance)) + bn.beta
-    expected = np.sign(y - bn.gamma * np.tile(kernel.values, (3, 4, 3))[:5, :7])
-    assert (expected == 0).sum() > 9
-    np.testing.assert_array_equal(sign(dithered_batch_norm(a.astype(np.int32), bn, kernel, RELEASED_TORCH),
-                                       RELEASED_TORCH), expected)  # fmt: skip
+    block = ReleasedBlock()
+    bn, a = block.batch_norm, block.accumulators
+    z = dithered_batch_norm(a.astype(np.int32), bn, block.kernel, RELEASED_TORCH)
+    np.testing.assert_array_equal(sign(z, RELEASED_TORCH), block.bits)
     mean, gamma, beta = (ops.convert_to_tensor(array) for array in (bn.mean, bn.gamma, bn.beta))
-    released = gamma * ((ops.convert_to_tensor(a) - mean) / ops.sqrt(ops.convert_to_tensor(variance))) + beta
-    np.testing.assert_array_equal(numpy(DeSign(kernel, RELEASED_TORCH)(released, gamma=gamma)), expected)
+    released = gamma * ((ops.convert_to_tensor(a) - mean) / ops.sqrt(ops.convert_to_tensor(bn.variance))) + beta
+    np.testing.assert_array_equal(numpy(DeSign(block.kernel, RELEASED_TORCH)(released, gamma=gamma)), block.bits)
     # Keras's own batch norm is another program; where all of its steps are exact they agree.
-    layer = BatchNormDeSign(kernel, RELEASED_TORCH, "polynomial", epsilon=2.0**-50)
+    layer = BatchNormDeSign(block.kernel, RELEASED_TORCH, "polynomial", epsilon=2.0**-50)
     layer.build(a.shape)
-    exact = variance.copy()
+    exact = bn.variance.copy()
     exact[4] = 4
     layer.set_weights([bn.gamma, bn.beta, bn.mean, exact])
-    z = bn.gamma * ((a - bn.mean) / np.sqrt(exact)) + bn.beta - bn.gamma * np.tile(kernel.values, (3, 4, 3))[:5, :7]
-    np.testing.assert_array_equal(numpy(layer(a)), np.sign(z))
+    expected = block.signs(block.normalised(exact))
+    np.testing.assert_array_equal(numpy(layer(a)), expected)
     again = keras.layers.deserialize(keras.layers.serialize(layer))
     again.set_weights(layer.get_weights())
-    np.testing.assert_array_equal(numpy(again(a)), np.sign(z))
+    np.testing.assert_array_equal(numpy(again(a)), expected)
     assert layer.get_config() == again.get_config()
 
 
 def gradients_are_the_closed_form() -> None:
-    """Multiples of 1/64, where every value of every closed form is exact, and numbers that are as large as can be."""
-    z = np.append(np.arange(-131, 132) / 64, [-1e30, 1e30]).astype(np.float32)
-    arriving = np.arange(1, z.size + 1, dtype=np.float32)
-    closed = {
-        "clipped": (np.abs(z) <= 1).astype(np.float32),
-        "identity": np.ones_like(z),
-        "polynomial": np.maximum(0, 2 - 2 * np.abs(z)),
-    }
+    z, arriving = POINTS, np.arange(1, POINTS.size + 1, dtype=np.float32)
     for estimator in ESTIMATORS:
         for conventions in (PAPER, PAPER.replace(sign_at_zero=0), RELEASED_KERAS):
             found = gradient(lambda z, e=estimator, c=conventions: straight_through_sign(z, e, c), z, arriving)  # type: ignore[misc]
-            np.testing.assert_array_equal(found, arriving * closed[estimator], err_msg=estimator)
+            np.testing.assert_array_equal(found, arriving * closed_forms.ESTIMATORS[estimator](z), err_msg=estimator)
     kernel = ThresholdKernel(np.array([[2.0, -0.5]], np.float32))
     y = np.array([1.75, 0.25, 2.5], np.float32).reshape(1, 1, 3, 1)
     found = gradient(DeSign(kernel, PAPER, "polynomial"), y, np.ones_like(y))
@@ -181,12 +172,29 @@ def convolutions_are_exact() -> None:
 
 
 def bits_are_exact_and_ties_follow() -> None:
-    z = np.array([-2, -0.3, -1e-8, 0, 1e-8, 0.3, 0.7, 2], np.float32)
-    for estimator in ESTIMATORS:
-        for at_zero in (1, -1, 0):
-            layer = DeSign(None, PAPER.replace(sign_at_zero=at_zero), estimator)
-            expected = np.where(z == 0, at_zero, np.sign(z))
-            np.testing.assert_array_equal(numpy(layer(z[None]))[0], expected)
+    """Called and compiled, in every type of number; subnormal numbers have signs of their own too."""
+    for conventions in (*(PAPER.replace(sign_at_zero=tie) for tie in (1, -1, 0)), RELEASED_KERAS):
+        layer = DeSign(None, conventions)
+        expected = sign(NEAR_TIES, conventions)
+        np.testing.assert_array_equal(numpy(layer(NEAR_TIES[None]))[0], expected)
+        predicted = keras.Sequential([keras.Input(NEAR_TIES.shape), layer]).predict(NEAR_TIES[None], verbose=0)
+        np.testing.assert_array_equal(np.asarray(predicted)[0], expected)
+        for half in ("float16", "bfloat16"):
+            bits = straight_through_sign(ops.cast(np.array([-2, -0.0, 0, 3], np.float32), half), "clipped", conventions)
+            zero = -1 if conventions == RELEASED_KERAS else conventions.sign_at_zero
+            assert numpy(ops.cast(bits, "float32")).tolist() == [-1, zero, zero, 1]
+
+
+def latent_weights_may_be_subnormal() -> None:
+    """A latent weight's sign is the network's bit, whatever the number, and its gradient goes through."""
+    model = keras.Sequential([keras.Input((5, 4, 1)), PixelInput(), BinaryConv2D(3, (2, 3), name="only")])
+    latent = np.resize(NEAR_TIES, (2, 3, 1, 3))
+    model.set_weights([latent])
+    images = RANDOM.integers(0, 256, (2, 5, 4, 1)).astype(np.uint8)
+    network = to_network(model, name="subnormal")
+    expected = network.run(images)["logits"]
+    np.testing.assert_array_equal(numpy(model(images)), expected)
+    np.testing.assert_array_equal(np.asarray(model.predict(images, verbose=0)), expected)
 
 
 def random_batch_norm(channels: int) -> keras.layers.BatchNormalization:
@@ -250,6 +258,7 @@ if __name__ == "__main__":
     gradients_are_the_closed_form()
     convolutions_are_exact()
     bits_are_exact_and_ties_follow()
+    latent_weights_may_be_subnormal()
     a_model_saved_is_the_same_loaded()
     subnormal_numbers_are_lost_where_documented()
     the_float_program_is_as_documented()

@@ -14,31 +14,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refdesign.bits import pack, unpack
-from refdesign.conventions import PAPER, RELEASED_TORCH, Conventions
+from refdesign.conventions import PAPER, RELEASED_KERAS, RELEASED_TORCH, Conventions
 from refdesign.errors import RefdesignError
 from refdesign.fold import fold
+from refdesign.frameworks.estimators import ESTIMATORS
 from refdesign.frameworks.jax import layer_function, layers, packed
 from refdesign.network import BinaryConv2d
 from refdesign.ops.batch_norm import dithered_batch_norm
 from refdesign.ops.conv import binary_conv2d
 from refdesign.ops.dense import binary_dense
-from refdesign.ops.sign import dithered_sign
+from refdesign.ops.sign import dithered_sign, sign
 from refdesign.parameters import BatchNorm, ThresholdKernel
 from refdesign.verify import strategies
+from tests.frameworks import closed_forms
+from tests.frameworks.closed_forms import NEAR_TIES, POINTS, ReleasedBlock
 from tests.shared_data import CHECKOUT
 
-CLOSED_FORMS: dict[str, Any] = {
-    "clipped": lambda z: 1.0 if abs(z) <= 1 else 0.0,
-    "identity": lambda z: 1.0,
-    "polynomial": lambda z: max(0.0, 2 - abs(2 * z)),
-}
 
-
-@pytest.mark.parametrize("estimator", layers.ESTIMATORS)
+@pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_gradients_are_the_estimators(estimator: str) -> None:
-    z = jnp.array([-1.5, -1.0, -0.75, -0.0, 0.0, 0.125, 1.0, 1.0625, 7.0], dtype=jnp.float32)
-    weight = jnp.arange(1, 10, dtype=jnp.float32)
-    expected = [float(w) * CLOSED_FORMS[estimator](float(value)) for w, value in zip(weight, z, strict=True)]
+    z, weight = jnp.asarray(POINTS), jnp.arange(1, POINTS.size + 1, dtype=jnp.float32)
+    expected = (np.asarray(weight) * closed_forms.ESTIMATORS[estimator](POINTS)).tolist()
 
     def loss(z: jax.Array) -> jax.Array:
         return (weight * layers.straight_through_sign(z, estimator)).sum()
@@ -47,6 +43,18 @@ def test_gradients_are_the_estimators(estimator: str) -> None:
     assert jax.jit(jax.grad(loss))(z).tolist() == expected
     rows = jnp.stack([z, z + 8])
     assert jax.vmap(jax.grad(loss))(rows)[0].tolist() == expected
+
+
+@pytest.mark.parametrize("conventions", [*(PAPER.replace(sign_at_zero=tie) for tie in (1, -1, 0)), RELEASED_KERAS])
+def test_signs_are_the_references_of_subnormal_numbers_too(conventions: Conventions) -> None:
+    expected = sign(NEAR_TIES, conventions)
+
+    def bits(z: jax.Array) -> jax.Array:
+        return layers.straight_through_sign(z, conventions=conventions)
+
+    np.testing.assert_array_equal(np.asarray(bits(jnp.asarray(NEAR_TIES))), expected)
+    np.testing.assert_array_equal(np.asarray(jax.jit(bits)(NEAR_TIES)), expected)
+    assert bits(jnp.asarray([-2.0, 3.0], dtype=jnp.bfloat16)).tolist() == [-1, 1]
 
 
 @given(strategies.conventions(), st.data())
@@ -76,19 +84,14 @@ def test_convolutions_are_exact_on_signs(mode: str, groups: int) -> None:
 
 def test_the_released_block() -> None:
     """The authors' block from the spec: gamma-scaled thresholds after their batch norm, exact ties give 0."""
-    variance = np.array([4, 0.25, 1, 16, 9, 1], np.float32)
-    bn = BatchNorm([1, -0.5, 2, 0, -1, 0.25], [0.5, 0, -1, 3, 0, 0], [2, -4, 0, 1, 3, 0], variance, 0.0)
-    kernel = ThresholdKernel(np.array([[[0, 0.5], [1, 1.5]], [[-1, 2], [0.25, 0]]], np.float32))
-    a = np.random.default_rng(5).integers(-12, 13, (3, 5, 7, 6)).astype(np.float32)
-    y = bn.gamma * ((a - bn.mean) / np.sqrt(variance)) + bn.beta
-    expected = np.sign(y - bn.gamma * np.tile(kernel.values, (3, 4, 3))[:5, :7])
-    assert (expected == 0).sum() > 9
-    mean, gamma, beta, root = (jnp.asarray(array) for array in (bn.mean, bn.gamma, bn.beta, np.sqrt(variance)))
+    block = ReleasedBlock()
+    bn = block.batch_norm
+    mean, gamma, beta, root = (jnp.asarray(array) for array in (bn.mean, bn.gamma, bn.beta, np.sqrt(bn.variance)))
     # Operation by operation: XLA would fuse products with sums, and the ties would not be exact.
-    released = gamma * ((jnp.asarray(a) - mean) / root) + beta
-    found = layers.design(released, kernel, RELEASED_TORCH, gamma=gamma, estimator="polynomial")
-    np.testing.assert_array_equal(np.asarray(found), expected)
-    np.testing.assert_array_equal(dithered_sign(y.astype(np.float32), kernel, RELEASED_TORCH, bn.gamma), expected)
+    released = gamma * ((jnp.asarray(block.accumulators) - mean) / root) + beta
+    found = layers.design(released, block.kernel, RELEASED_TORCH, gamma=gamma, estimator="polynomial")
+    np.testing.assert_array_equal(np.asarray(found), block.bits)
+    np.testing.assert_array_equal(dithered_sign(block.y, block.kernel, RELEASED_TORCH, bn.gamma), block.bits)
 
 
 def all_accumulators(channels: int, low: int, high: int) -> np.ndarray:

@@ -20,6 +20,7 @@ from refdesign.ops.conv import binary_conv2d
 from refdesign.ops.dense import binary_dense
 from refdesign.ops.pixels import pixel_conv2d
 from refdesign.parameters import ThresholdKernel
+from tests.frameworks import closed_forms
 
 NUMPY_MODE = {"symmetric": "symmetric", "reflect": "reflect", "edge": "edge", "circular": "wrap"}
 NUMPY_FILL = {"zeros": 0, "ones": 1, "minus_ones": -1}
@@ -108,7 +109,7 @@ def test_dense_equals_the_reference(batch: int, inputs: int, outputs: int) -> No
     np.testing.assert_array_equal(ours, binary_dense(pack(x), pack(layer.weight.detach().numpy() >= 0)))
 
 
-@pytest.mark.parametrize("estimator", ["clipped", "identity", "polynomial"])
+@pytest.mark.parametrize("estimator", closed_forms.ESTIMATORS)
 def test_latent_weights_get_the_estimators_gradient(estimator: str) -> None:
     layer = BinaryLinear(4, 3, estimator=estimator)
     latent = torch.tensor([[-2.0, -1.0, -0.5, -0.0], [0.0, 0.25, 1.0, 1.5], [0.75, -0.75, 3.0, -0.125]])
@@ -117,11 +118,7 @@ def test_latent_weights_get_the_estimators_gradient(estimator: str) -> None:
     x = torch.tensor([[1.0, -1.0, 1.0, 1.0], [1.0, 1.0, -1.0, 1.0]])
     arriving = torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
     torch.autograd.backward(layer(x), arriving)
-    slope = {
-        "clipped": (latent.abs() <= 1).float(),
-        "identity": torch.ones(3, 4),
-        "polynomial": (2 - 2 * latent.abs()).clamp(min=0),
-    }[estimator]
+    slope = torch.from_numpy(closed_forms.ESTIMATORS[estimator](latent.numpy()))
     assert layer.weight.grad is not None
     assert torch.equal(layer.weight.grad, arriving.T @ x * slope)
 

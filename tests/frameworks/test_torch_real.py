@@ -19,7 +19,8 @@ from refdesign.frameworks.torch.real import RealLinear, ReleasedBatchNorm2d
 from refdesign.ops.batch_norm import dithered_batch_norm
 from refdesign.ops.residual import real_dense
 from refdesign.ops.sign import sign
-from refdesign.parameters import BatchNorm, ThresholdKernel
+from refdesign.parameters import ThresholdKernel
+from tests.frameworks.closed_forms import ReleasedBlock
 
 KERNEL = ThresholdKernel((np.arange(16) / 8).astype(np.float32).reshape(2, 2, 4))
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
@@ -68,23 +69,20 @@ def test_another_order_would_show() -> None:
 
 def test_the_released_block() -> None:
     """The authors' block from the spec: gamma-scaled thresholds after their batch norm, exact ties give 0."""
-    variance = np.array([4, 0.25, 1, 16, 9, 1], np.float32)
-    bn = BatchNorm([1, -0.5, 2, 0, -1, 0.25], [0.5, 0, -1, 3, 0, 0], [2, -4, 0, 1, 3, 0], variance, 0.0)
-    kernel = ThresholdKernel(np.array([[[0, 0.5], [1, 1.5]], [[-1, 2], [0.25, 0]]], np.float32))
-    a = np.random.default_rng(5).integers(-12, 13, (3, 5, 7, 6)).astype(np.float32)
-    y = bn.gamma * ((a - bn.mean) / np.sqrt(variance)) + bn.beta
-    expected = np.sign(y - bn.gamma * np.tile(kernel.values, (3, 4, 3))[:5, :7])
-    assert (expected == 0).sum() > 9
+    block = ReleasedBlock()
+    bn = block.batch_norm
     norm = ReleasedBatchNorm2d(6, eps=0.0).eval()
     with torch.no_grad():
         for target, value in ((norm.weight, bn.gamma), (norm.bias, bn.beta),
-                              (norm.running_mean, bn.mean), (norm.running_var, variance)):  # fmt: skip
+                              (norm.running_mean, bn.mean), (norm.running_var, bn.variance)):  # fmt: skip
             assert target is not None
             target.copy_(torch.tensor(value))
-        bits = DeSign(kernel, RELEASED_TORCH)(norm(torch.from_numpy(a).permute(0, 3, 1, 2)), norm.weight)
-    np.testing.assert_array_equal(bits.permute(0, 2, 3, 1).numpy(), expected)
-    z = dithered_batch_norm(a.astype(np.int32), bn, kernel, RELEASED_TORCH)
-    np.testing.assert_array_equal(sign(z, RELEASED_TORCH), expected)
+        bits = DeSign(block.kernel, RELEASED_TORCH)(
+            norm(torch.from_numpy(block.accumulators).permute(0, 3, 1, 2)), norm.weight
+        )
+    np.testing.assert_array_equal(bits.permute(0, 2, 3, 1).numpy(), block.bits)
+    z = dithered_batch_norm(block.accumulators.astype(np.int32), bn, block.kernel, RELEASED_TORCH)
+    np.testing.assert_array_equal(sign(z, RELEASED_TORCH), block.bits)
 
 
 def test_the_gradient_of_recu_is_the_closed_form() -> None:

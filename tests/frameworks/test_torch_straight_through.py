@@ -10,19 +10,13 @@ from refdesign.conventions import PAPER, RELEASED_KERAS, Conventions
 from refdesign.errors import RefdesignError
 from refdesign.frameworks.torch import ESTIMATORS, straight_through_sign
 from refdesign.ops.sign import sign
-
-BOUNDARY = np.float32(2.0**-24)
-TINY = np.float32(2.0**-149)
-NEAR_TIES = np.array(
-    [0.0, -0.0, TINY, -TINY, BOUNDARY, -BOUNDARY, np.nextafter(BOUNDARY, np.float32(1)),
-     np.nextafter(BOUNDARY, np.float32(0)), 0.5, -0.5, 1.0, -1.0, 1e30, -1e30],
-    dtype=np.float32,
-)  # fmt: skip
+from tests.frameworks import closed_forms
+from tests.frameworks.closed_forms import NEAR_TIES, POINTS
 
 
 def values(seed: int) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
     random = np.random.default_rng(seed).normal(size=997).astype(np.float32)
-    return np.concatenate([NEAR_TIES, random, random * BOUNDARY])
+    return np.concatenate([NEAR_TIES, random, random * np.float32(2.0**-24)])
 
 
 @pytest.mark.parametrize("conventions", [*(PAPER.replace(sign_at_zero=tie) for tie in (1, -1, 0)), RELEASED_KERAS])
@@ -40,26 +34,13 @@ def test_keras_round_is_the_released_formula() -> None:
     assert torch.equal(straight_through_sign(z, "clipped", RELEASED_KERAS), released)
 
 
-def closed_form(estimator: str, z: float) -> float:
-    if estimator == "identity":
-        return 1.0
-    if estimator == "clipped":
-        return 1.0 if -1 <= z <= 1 else 0.0
-    return max(0.0, 2 - 2 * abs(z))
-
-
 @pytest.mark.parametrize("estimator", ESTIMATORS)
 def test_gradients_are_the_closed_form(estimator: str) -> None:
-    # Multiples of 1/64: every value of every closed form is exact, so equality is due.
-    z = torch.arange(-131, 132, dtype=torch.float32) / 64
-    z.requires_grad_()
-    arriving = torch.arange(1, 264, dtype=torch.float32)
-    torch.autograd.backward(straight_through_sign(z, estimator), arriving)
+    z = torch.tensor(POINTS, requires_grad=True)
+    arriving = np.arange(1, POINTS.size + 1, dtype=np.float32)
+    torch.autograd.backward(straight_through_sign(z, estimator), torch.from_numpy(arriving))
     assert z.grad is not None
-    expected = [
-        closed_form(estimator, value) * weight for value, weight in zip(z.tolist(), arriving.tolist(), strict=True)
-    ]
-    assert z.grad.tolist() == expected
+    np.testing.assert_array_equal(z.grad.numpy(), arriving * closed_forms.ESTIMATORS[estimator](POINTS))
 
 
 def test_the_gradient_does_not_depend_on_how_ties_are_decided() -> None:

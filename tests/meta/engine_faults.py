@@ -145,7 +145,7 @@ MODULE_FAULTS = (
     _torch("threshold added", "return y - (threshold if", "return y + (threshold if", "design"),
     _torch("sign of zero", "fires = z >= 0 if sign_at_zero == 1 else z > 0", "fires = z > 0", "straight_through"),
     _torch("boundary of keras_round",
-           "KERAS_ROUND_BOUNDARY = 2.0**-24", "KERAS_ROUND_BOUNDARY = 2.0**-20", "straight_through"),
+           "z > KERAS_ROUND_BOUNDARY", "z > 2.0**-20", "straight_through"),
     _torch("root outside the sum", "(module.running_var + module.eps).double().sqrt()",
            "(module.running_var.double().sqrt() + module.eps)", "real"),
     _torch("released batch norm as a scale and shift",

@@ -16,10 +16,12 @@ from jax import lax
 
 from refdesign.conventions import PAPER, Conventions
 from refdesign.errors import RefdesignError
+from refdesign.frameworks.estimators import check_estimator
 from refdesign.frameworks.subnormals import refuse_subnormals
 from refdesign.ops.batch_norm import scale_and_shift, subtract_threshold
 from refdesign.ops.dither import threshold_map
 from refdesign.ops.padding import FILLS, Windows
+from refdesign.ops.sign import KERAS_ROUND_BOUNDARY
 from refdesign.parameters import NO_DITHER, BatchNorm, ThresholdKernel
 
 PROGRAMS: dict[str, str] = {"jax-cpu-jit": "torch", "jax-cpu": "onnxruntime"}
@@ -30,27 +32,24 @@ operation by operation it is rounded twice. Both take subnormal numbers for zero
 themselves are computed by the reference, on the host.
 """
 
-KERAS_ROUND_BOUNDARY = 2.0**-24
-"""2*round(clip((z + 1)/2, 0, 1)) - 1 in float32, ties to even, is +1 exactly above this z."""
-
-ESTIMATORS: dict[str, Callable[[jax.Array], jax.Array]] = {
+_DERIVATIVES: dict[str, Callable[[jax.Array], jax.Array]] = {
     "clipped": lambda z: (jnp.abs(z) <= 1).astype(z.dtype),
     "identity": jnp.ones_like,
     "polynomial": lambda z: jnp.maximum(2 - jnp.abs(2 * z), 0),
 }
-"""What stands for the derivative of the sign at z: `"clipped"` is 1 where |z| <= 1 and 0 elsewhere (BinaryNet),
-`"identity"` is 1 everywhere, `"polynomial"` is max(0, 2 - |2z|) (the released ReCU code, from Bi-Real Net)."""
+"""Each estimator's value at z."""
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
 def _sign(z: jax.Array, estimator: str, sign_at_zero: int, sign_rule: str) -> jax.Array:
     if sign_rule == "keras_round":
-        fires = z > KERAS_ROUND_BOUNDARY
-    elif sign_at_zero == 0:
-        return jnp.sign(z)
-    else:
-        fires = z >= 0 if sign_at_zero == 1 else z > 0
-    return jnp.where(fires, 1, -1).astype(z.dtype)
+        return jnp.where(z > KERAS_ROUND_BOUNDARY, 1, -1).astype(z.dtype)
+    # The number's bits as an integer, of which the least has those of -0.0: compared as they are, subnormal numbers
+    # would be zeros to XLA.
+    integers = np.dtype(f"int{8 * z.dtype.itemsize}")
+    pattern = lax.bitcast_convert_type(z, integers)
+    sign = jnp.where(pattern == np.iinfo(integers).min, 0, jnp.sign(pattern))
+    return jnp.where(sign == 0, sign_at_zero, sign).astype(z.dtype)
 
 
 def _sign_forward(z: jax.Array, estimator: str, sign_at_zero: int, sign_rule: str) -> tuple[jax.Array, jax.Array]:
@@ -60,7 +59,7 @@ def _sign_forward(z: jax.Array, estimator: str, sign_at_zero: int, sign_rule: st
 def _sign_backward(
     estimator: str, sign_at_zero: int, sign_rule: str, z: jax.Array, gradient: jax.Array
 ) -> tuple[jax.Array]:
-    return (gradient * ESTIMATORS[estimator](z),)
+    return (gradient * _DERIVATIVES[estimator](z),)
 
 
 _sign.defvjp(_sign_forward, _sign_backward)
@@ -71,7 +70,7 @@ def straight_through_sign(z: jax.Array, estimator: str = "clipped", conventions:
 
     Args:
         z: floating point, any shape.
-        estimator: one of `ESTIMATORS`; the gradient that arrives is multiplied by its value at z.
+        estimator: one of `estimators.ESTIMATORS`; the gradient that arrives is multiplied by its value at z.
         conventions: `sign_at_zero` and `sign_rule` decide ties (docs/method.md, section 3).
 
     Returns:
@@ -86,8 +85,7 @@ def straight_through_sign(z: jax.Array, estimator: str = "clipped", conventions:
     >>> jax.grad(lambda z: straight_through_sign(z, "polynomial").sum())(z).tolist()
     [0.0, 1.0, 2.0, 0.5]
     """
-    if estimator not in ESTIMATORS:
-        raise RefdesignError(f"estimator: found {estimator!r}, expected one of {', '.join(ESTIMATORS)}")
+    check_estimator(estimator)
     return _sign(z, estimator, conventions.sign_at_zero, conventions.sign_rule)
 
 
@@ -106,7 +104,7 @@ def design(
         kernel: the threshold kernel (m, n, g), g a divisor of C.
         conventions: all but the arithmetic, which is XLA's own, are followed.
         gamma: (C,), the batch norm's scale; needed under `threshold_scale="gamma"`.
-        estimator: one of `ESTIMATORS`.
+        estimator: one of `estimators.ESTIMATORS`.
 
     Returns:
         +1 and -1 (0 at exact ties under `sign_at_zero=0`) in the shape and dtype of `y`.
@@ -147,7 +145,7 @@ def binary_conv2d(
         x: float32, (N, H, W, I): ±1 (exact sums), or anything else.
         w: float32 latent weights, (O, rows, columns, I/groups).
         stride, padding, padding_mode, dilation, groups: as in `refdesign.ops.conv.binary_conv2d`.
-        estimator: the gradient of the weights' sign, one of `ESTIMATORS`.
+        estimator: the gradient of the weights' sign, one of `estimators.ESTIMATORS`.
 
     Returns:
         float32, (N, H', W', O).

@@ -11,7 +11,8 @@ try:
 except ImportError as error:
     raise missing_extra("keras", getattr(error, "name", None) or "keras") from error
 
-from refdesign.frameworks.keras.design import ESTIMATORS, BatchNormDeSign, DeSign, straight_through_sign
+from refdesign.frameworks.estimators import ESTIMATORS
+from refdesign.frameworks.keras.design import BatchNormDeSign, DeSign, straight_through_sign
 from refdesign.frameworks.keras.engine import compile
 from refdesign.frameworks.keras.export import to_network
 from refdesign.frameworks.keras.layers import BinaryConv2D, BinaryDense, PixelInput

@@ -11,19 +11,22 @@ from keras import ops
 
 from refdesign.conventions import PAPER, Conventions
 from refdesign.errors import RefdesignError
+from refdesign.frameworks.estimators import check_estimator
 from refdesign.ops.dither import threshold_map
 from refdesign.ops.sign import KERAS_ROUND_BOUNDARY
 from refdesign.parameters import ThresholdKernel
 
 Tensor = Any
 
-ESTIMATORS: dict[str, Callable[[Tensor], Tensor]] = {
+_DERIVATIVES: dict[str, Callable[[Tensor], Tensor]] = {
     "clipped": lambda z: ops.cast(ops.abs(z) <= 1, z.dtype),
     "identity": ops.ones_like,
     "polynomial": lambda z: ops.maximum(2 - ops.abs(2 * z), 0),
 }
-"""What stands for the derivative of the sign at z: `"clipped"` is 1 where |z| <= 1 and 0 elsewhere (BinaryNet),
-`"identity"` is 1 everywhere, `"polynomial"` is max(0, 2 - |2z|) (the released ReCU code, from Bi-Real Net)."""
+"""Each estimator's value at z."""
+
+_INTEGERS = {"float16": "int16", "bfloat16": "int16", "float32": "int32", "float64": "int64"}
+"""For each type of number the integer of its size."""
 
 
 def straight_through_sign(z: Tensor, estimator: str = "clipped", conventions: Conventions = PAPER) -> Tensor:
@@ -31,7 +34,7 @@ def straight_through_sign(z: Tensor, estimator: str = "clipped", conventions: Co
 
     Args:
         z: a tensor of the backend, floating point, any shape.
-        estimator: one of `ESTIMATORS`; the gradient that arrives is multiplied by its value at z.
+        estimator: one of `estimators.ESTIMATORS`; the gradient that arrives is multiplied by its value at z.
         conventions: `sign_at_zero` and `sign_rule` decide ties (docs/method.md, section 3).
 
     Returns:
@@ -50,34 +53,24 @@ def straight_through_sign(z: Tensor, estimator: str = "clipped", conventions: Co
     def sign(z: Tensor) -> tuple[Tensor, Callable[..., Tensor]]:
         def gradient(*arriving: Tensor, upstream: Tensor = None) -> Tensor:
             # Of the backends, only PyTorch's passes what arrives by name.
-            return (arriving[0] if upstream is None else upstream) * ESTIMATORS[estimator](z)
+            return (arriving[0] if upstream is None else upstream) * _DERIVATIVES[estimator](z)
 
         return _signs(z, conventions), gradient
 
-    # A product is a plain tensor: from a variable, two of the backends would not find the gradient's way.
-    signs: Tensor = sign(z * 1)
+    # Reshaped, a variable is a plain tensor: through a variable, two of the backends would not find the gradient's way.
+    signs: Tensor = sign(ops.reshape(z, ops.shape(z)))
     return signs
-
-
-def check_estimator(estimator: str) -> None:
-    """Raise `RefdesignError` unless the estimator is one of `ESTIMATORS`.
-
-    >>> check_estimator("cubic")
-    Traceback (most recent call last):
-    refdesign.errors.RefdesignError: estimator: found 'cubic', expected one of clipped, identity, polynomial
-    """
-    if estimator not in ESTIMATORS:
-        raise RefdesignError(f"estimator: found {estimator!r}, expected one of {', '.join(ESTIMATORS)}")
 
 
 def _signs(z: Tensor, conventions: Conventions) -> Tensor:
     if conventions.sign_rule == "keras_round":
-        fires = z > KERAS_ROUND_BOUNDARY
-    elif conventions.sign_at_zero == 0:
-        return ops.sign(z)
-    else:
-        fires = z >= 0 if conventions.sign_at_zero == 1 else z > 0
-    return ops.cast(fires, z.dtype) * 2 - 1
+        return ops.cast(z > KERAS_ROUND_BOUNDARY, z.dtype) * 2 - 1
+    # The number's bits as an integer, of which the least has those of -0.0: compared as they are, subnormal numbers
+    # would be zeros to TensorFlow and JAX.
+    integer = _INTEGERS[keras.backend.standardize_dtype(z.dtype)]
+    pattern = ops.view(z, integer)
+    sign = ops.where(pattern == np.iinfo(integer).min, 0, ops.sign(pattern))
+    return ops.cast(ops.where(sign == 0, conventions.sign_at_zero, sign), z.dtype)
 
 
 def dithered(
@@ -145,7 +138,7 @@ class DeSign(_Dithers, keras.layers.Layer):  # type: ignore[misc]
         kernel: the threshold kernel; None is the plain sign.
         conventions: all choices of sign and dither. Under `threshold_scale="gamma"` the layer is called with
             `gamma=`; in a `Sequential`, where nothing can pass it, `BatchNormDeSign` has its own.
-        estimator: one of `ESTIMATORS`.
+        estimator: one of `estimators.ESTIMATORS`.
 
     Raises:
         RefdesignError: an unknown estimator.

@@ -10,7 +10,8 @@ from keras import ops
 
 from refdesign.conventions import PAPER
 from refdesign.errors import RefdesignError
-from refdesign.frameworks.keras.design import check_estimator, straight_through_sign
+from refdesign.frameworks.estimators import check_estimator
+from refdesign.frameworks.keras.design import straight_through_sign
 from refdesign.network import PADDING_MODES, Pair
 from refdesign.ops.padding import FILLS, source_index
 
@@ -51,7 +52,7 @@ class BinaryConv2D(keras.layers.Layer):  # type: ignore[misc]
         padding: rows and columns on each side.
         padding_mode: one of `refdesign.network.PADDING_MODES`; the released code has `"symmetric"`.
         groups: how many groups, a divisor of I and O.
-        estimator: the gradient of the weights' sign, one of `design.ESTIMATORS`.
+        estimator: the gradient of the weights' sign, one of `estimators.ESTIMATORS`.
 
     Raises:
         RefdesignError: an unknown estimator or padding mode, or groups that do not divide the channels.
@@ -152,7 +153,7 @@ class BinaryDense(keras.layers.Layer):  # type: ignore[misc]
 
     Args:
         units: O.
-        estimator: the gradient of the weights' sign, one of `design.ESTIMATORS`.
+        estimator: the gradient of the weights' sign, one of `estimators.ESTIMATORS`.
 
     Raises:
         RefdesignError: an unknown estimator.

@@ -29,7 +29,7 @@ def from_network(network: NetworkData, *, estimator: str = "clipped", exact: boo
 
     Args:
         network: plain binary layers, without alpha, shortcuts and real ends.
-        estimator: the gradient of all signs, one of `design.ESTIMATORS`.
+        estimator: the gradient of all signs, one of `estimators.ESTIMATORS`.
         exact: whether a network is refused that this backend computes otherwise, in its arithmetic or in a k.
             False copies the parameters as they are, to be trained on.
 

@@ -16,6 +16,7 @@ try:
 except ImportError as error:
     raise missing_extra("torch", "torch") from error
 
+from refdesign.frameworks.estimators import ESTIMATORS
 from refdesign.frameworks.torch.design import DeSign, Sign
 from refdesign.frameworks.torch.engine import compile
 from refdesign.frameworks.torch.export import to_network
@@ -23,7 +24,7 @@ from refdesign.frameworks.torch.folded import FoldedNetwork
 from refdesign.frameworks.torch.layers import BinaryConv2d, BinaryLayer, BinaryLinear, PixelInput, clamp_latent
 from refdesign.frameworks.torch.padding import pad
 from refdesign.frameworks.torch.restore import from_network
-from refdesign.frameworks.torch.straight_through import ESTIMATORS, straight_through_sign
+from refdesign.frameworks.torch.straight_through import straight_through_sign
 from refdesign.frameworks.torch.trace import layer_outputs
 
 __all__ = [

@@ -12,14 +12,15 @@ import torch
 from torch import Tensor, nn
 
 from refdesign.errors import RefdesignError
-from refdesign.frameworks.torch.straight_through import check_estimator, straight_through_sign
+from refdesign.frameworks.estimators import check_estimator
+from refdesign.frameworks.torch.straight_through import straight_through_sign
 
 
 class Binariser(nn.Module):
     """The plain sign without a scale, and what all binarisers share.
 
     Attributes:
-        estimator: the gradient of the sign, one of `straight_through.ESTIMATORS`.
+        estimator: the gradient of the sign, one of `estimators.ESTIMATORS`.
 
     >>> bits, scale = Binariser()(torch.tensor([[0.5, -0.25, 0.0]]))
     >>> bits.tolist(), scale

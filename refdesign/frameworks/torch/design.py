@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from refdesign.conventions import PAPER, Conventions
 from refdesign.errors import RefdesignError
-from refdesign.frameworks.torch.straight_through import check_estimator, straight_through_sign
+from refdesign.frameworks.estimators import check_estimator
+from refdesign.frameworks.torch.straight_through import straight_through_sign
 from refdesign.parameters import NO_DITHER, ThresholdKernel
 
 
@@ -21,7 +22,7 @@ class DeSign(nn.Module):
         kernel: the threshold kernel.
         conventions: `kernel_origin`, `channel_map`, `threshold_scale`, `sign_at_zero` and `sign_rule` are followed;
             the arithmetic is PyTorch's own.
-        estimator: the gradient, one of `straight_through.ESTIMATORS`.
+        estimator: the gradient, one of `estimators.ESTIMATORS`.
 
     Raises:
         RefdesignError: an unknown estimator.

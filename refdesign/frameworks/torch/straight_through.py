@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from refdesign.conventions import PAPER, Conventions
-from refdesign.errors import RefdesignError
-
-KERAS_ROUND_BOUNDARY = 2.0**-24
-"""2*round(clip((z + 1)/2, 0, 1)) - 1 in float32, ties to even, is +1 exactly above this z."""
+from refdesign.frameworks.estimators import check_estimator
+from refdesign.ops.sign import KERAS_ROUND_BOUNDARY
 
 
 def _clipped(z: Tensor) -> Tensor:
@@ -27,13 +25,12 @@ def _polynomial(z: Tensor) -> Tensor:
     return (2 - (2 * z).abs()).clamp(min=0)
 
 
-ESTIMATORS: dict[str, Callable[[Tensor], Tensor]] = {
+_DERIVATIVES: dict[str, Callable[[Tensor], Tensor]] = {
     "clipped": _clipped,
     "identity": _identity,
     "polynomial": _polynomial,
 }
-"""What stands for the derivative of the sign at z: `"clipped"` is 1 where |z| <= 1 and 0 elsewhere (BinaryNet),
-`"identity"` is 1 everywhere, `"polynomial"` is max(0, 2 - |2z|) (the released ReCU code, from Bi-Real Net)."""
+"""Each estimator's value at z."""
 
 
 class _StraightThroughSign(torch.autograd.Function):
@@ -58,18 +55,7 @@ class _StraightThroughSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (z,) = ctx.saved_tensors
-        return gradients[0] * ESTIMATORS[ctx.estimator](z), None, None, None
-
-
-def check_estimator(estimator: str) -> None:
-    """Raise `RefdesignError` unless the estimator is one of `ESTIMATORS`.
-
-    >>> check_estimator("cubic")
-    Traceback (most recent call last):
-    refdesign.errors.RefdesignError: estimator: found 'cubic', expected one of clipped, identity, polynomial
-    """
-    if estimator not in ESTIMATORS:
-        raise RefdesignError(f"estimator: found {estimator!r}, expected one of {', '.join(ESTIMATORS)}")
+        return gradients[0] * _DERIVATIVES[ctx.estimator](z), None, None, None
 
 
 def straight_through_sign(z: Tensor, estimator: str = "clipped", conventions: Conventions = PAPER) -> Tensor:
@@ -77,7 +63,7 @@ def straight_through_sign(z: Tensor, estimator: str = "clipped", conventions: Co
 
     Args:
         z: floating point, any shape.
-        estimator: one of `ESTIMATORS`; the gradient that arrives is multiplied by its value at z.
+        estimator: one of `estimators.ESTIMATORS`; the gradient that arrives is multiplied by its value at z.
         conventions: `sign_at_zero` and `sign_rule` decide ties (docs/method.md, section 3).
 
     Returns:
