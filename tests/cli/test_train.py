@@ -11,6 +11,7 @@ import pytest
 from refdesign.api import pretrained
 from refdesign.datasets import load as load_images
 from tests.cli.command_line import call, good, refused
+from tests.training.grids import ONE_BLOCK
 
 QUICK = ("--preset", "digits", "--width", 0.0625, "--limit", 128, "--epochs", 1)
 
@@ -25,7 +26,7 @@ def test_train_leaves_a_golden_network_that_evaluate_measures(tmp_path: Path) ->
     assert report["configuration"]["activation"] == "3d"
     network = folder / "network.safetensors"
     found = json.loads(good("evaluate", network, "digits:validation", "--json", "--module", folder))
-    assert found["accuracy"] == pytest.approx(report["result"]["validation_accuracy"])
+    assert found["accuracy"] == report["result"]["validation_accuracy"]
     assert found["module"]["differing"] == found["module"]["predictions"] == 0
     assert "of 287 correct" in good("evaluate", network, "digits:validation")
 
@@ -143,46 +144,30 @@ def test_a_network_of_too_few_classes_is_refused(tmp_path: Path) -> None:
     assert "labels: found class 9, expected the network's classes, 0 to 6" in refused("evaluate", network, "digits")
 
 
-GRID = """
-name = "quick"
-[common]
-width = 0.0625
-limit = 128
-recipe = { epochs = 1, batch_size = 32 }
-[[block]]
-name = "primary"
-kind = "primary"
-seeds = { first = 1, count = 2 }
-compare = "activation"
-[block.axes]
-activation = ["sign", "2d"]
-"""
-
-
 def test_an_experiment_from_the_first_run_to_the_report(tmp_path: Path) -> None:
     grid, runs = tmp_path / "quick.toml", tmp_path / "runs"
-    grid.write_text(GRID)
+    grid.write_text(ONE_BLOCK)
     first = call("experiment", "run", grid, "--runs", runs, "--most", 3)
     assert first.exit_code == 0
-    assert first.stderr.startswith("0 of 4 runs are done\n1/3: sign, seed 1: validation accuracy ")
-    assert "block primary: 1 of 4 runs are not done" in refused("experiment", "test", grid, "--runs", runs)
+    assert first.stderr.startswith("0 of 4 runs are done\n1/3: sign, seed 3: validation accuracy ")
+    assert "block first: 1 of 4 runs are not done" in refused("experiment", "test", grid, "--runs", runs)
     second = call("experiment", "run", grid, "--runs", runs)
-    assert second.stderr.startswith("3 of 4 runs are done\n1/1: 2d, seed 2")
+    assert second.stderr.startswith("3 of 4 runs are done\n1/1: 2d, seed 4")
     assert call("experiment", "test", grid, "--runs", runs).exit_code == 0
     report = json.loads(good("experiment", "report", grid, "--json"))
     assert report[0]["images"] == "test"
     assert report[0]["contrasts"][0]["pairs"] == 2
     page = tmp_path / "page.md"
     text = good("experiment", "report", grid, "--markdown", page)
-    assert "primary (primary), test images" in text
+    assert "first (primary), test images" in text
     assert "| 2d − sign | 2 |" in page.read_text()
     assert len((tmp_path / "quick.results.jsonl").read_text().splitlines()) == 4
 
 
 def test_experiment_refuses_in_one_line(tmp_path: Path) -> None:
     grid = tmp_path / "quick.toml"
-    grid.write_text(GRID)
+    grid.write_text(ONE_BLOCK)
     assert "absent.toml: cannot be read" in refused("experiment", "run", tmp_path / "absent.toml")
-    assert "block: found 'x', expected one of primary" in refused("experiment", "run", grid, "--block", "x")
+    assert "block: found 'x', expected one of first" in refused("experiment", "run", grid, "--block", "x")
     (tmp_path / "quick.results.jsonl").write_text("{\n")
     assert "quick.results.jsonl, line 1: found no result" in refused("experiment", "report", grid)

@@ -18,32 +18,10 @@ from refdesign.training.experiment import Results, look_at_test, run_all, tasks
 from refdesign.training.grid import Grid, read_grid
 from refdesign.training.report import markdown, plot, report
 from tests.shared_data import CHECKOUT
-
-TEXT = """
-name = "tiny"
-[common]
-width = 0.0625
-limit = 128
-recipe = { epochs = 1, batch_size = 32 }
-[[block]]
-name = "first"
-kind = "primary"
-seeds = { first = 3, count = 2 }
-compare = "activation"
-[block.axes]
-activation = ["sign", "2d"]
-[[block]]
-name = "second"
-kind = "secondary"
-seeds = { first = 3, count = 2 }
-compare = "activation"
-[block.axes]
-activation = ["sign", "3d"]
-"recipe.flip" = [false, true]
-"""
+from tests.training.grids import ONE_BLOCK, TWO_BLOCKS
 
 
-def grid_of(folder: Path, text: str = TEXT) -> Grid:
+def grid_of(folder: Path, text: str = TWO_BLOCKS) -> Grid:
     path = folder / "grid.toml"
     path.write_text(text)
     return read_grid(path)
@@ -85,9 +63,9 @@ def test_a_run_that_stands_in_two_blocks_is_one_run(tmp_path: Path) -> None:
     ],
 )
 def test_a_wrong_grid_is_refused_before_anything_runs(tmp_path: Path, old: str, new: str, message: str) -> None:
-    assert old in TEXT
+    assert old in TWO_BLOCKS
     with pytest.raises(RefdesignError) as raised:
-        grid_of(tmp_path, TEXT.replace(old, new, 1))
+        grid_of(tmp_path, TWO_BLOCKS.replace(old, new, 1))
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -105,7 +83,7 @@ def scores(results: Results) -> dict[str, float]:
 
 def test_processes_and_a_cluster_give_the_same_results(tmp_path: Path) -> None:
     pytest.importorskip("distributed", reason="Dask comes with the extra 'cluster'")
-    text = TEXT.partition("[[block]]\nname = \"second\"")[0]
+    text = ONE_BLOCK
     found = []
     ways: list[dict[str, Any]] = [{}, {"jobs": 2}, {"cluster": "local", "jobs": 1}]
     for number, options in enumerate(ways):
@@ -144,9 +122,7 @@ def test_an_interrupted_experiment_goes_on_and_tests_only_what_is_done(tmp_path:
     grid = grid_of(tmp_path)
     results = Results(tmp_path / "results.jsonl")
     with pytest.raises(Stopped):
-        run_all(
-            tasks(grid, grid.blocks, results, tmp_path / "runs", None), done=stop_after(3, results.add)
-        )
+        run_all(tasks(grid, grid.blocks, results, tmp_path / "runs", None), done=stop_after(3, results.add))
     results = Results(tmp_path / "results.jsonl")
     assert len(results.rows) == 3
     with pytest.raises(RefdesignError, match=r"block first: 1 of 4 runs are not done \(2d, seed 4, \.\.\.\)"):
@@ -168,7 +144,7 @@ def test_an_interrupted_experiment_goes_on_and_tests_only_what_is_done(tmp_path:
 
 
 def test_a_network_that_is_gone_is_named(tmp_path: Path) -> None:
-    grid = grid_of(tmp_path, TEXT.partition("[[block]]\nname = \"second\"")[0])
+    grid = grid_of(tmp_path, ONE_BLOCK)
     results = carry_out_all(grid, tmp_path)
     next((tmp_path / "runs").glob("*/network.safetensors")).unlink()
     with pytest.raises(RefdesignError, match=r"network\.safetensors: the network is missing"):
@@ -178,7 +154,7 @@ def test_a_network_that_is_gone_is_named(tmp_path: Path) -> None:
 def test_a_run_that_diverges_is_reported_and_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from refdesign.training.recipe import LOSSES
 
-    grid = grid_of(tmp_path, TEXT.partition("[[block]]\nname = \"second\"")[0])
+    grid = grid_of(tmp_path, ONE_BLOCK)
     losses = iter([False, False, True, False])  # 2d of the first seed is the second run, sign of the second the third
 
     def some_explode(outputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
@@ -214,7 +190,7 @@ def row(grid: Grid, arm: str, seed: int, correct: int) -> dict[str, Any]:
 
 
 def test_a_report_pairs_by_seed_and_counts_images(tmp_path: Path) -> None:
-    text = TEXT.partition("[[block]]\nname = \"second\"")[0].replace("count = 2", "count = 6")
+    text = ONE_BLOCK.replace("count = 2", "count = 6")
     grid = grid_of(tmp_path, text)
     signs, designed = [4000, 4100, 4050, 3990, 4020, 4060], [4030, 4190, 4070, 4050, 4040, 4110]
     rows = [row(grid, "sign", 3 + i, score) for i, score in enumerate(signs)]
@@ -242,7 +218,7 @@ def test_only_secondary_contrasts_are_corrected_together(tmp_path: Path) -> None
 
 def test_a_plot_is_written_or_says_why_not(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="pictures come with the extra 'plot'")
-    grid = grid_of(tmp_path, TEXT.partition("[[block]]\nname = \"second\"")[0])
+    grid = grid_of(tmp_path, ONE_BLOCK)
     with pytest.raises(RefdesignError, match="plot: found no pair of runs"):
         plot(report(grid, {}), tmp_path / "a.png")
     rows = {each["identity"]: each for each in (row(grid, arm, 3, 4000) for arm in ("sign", "2d"))}
