@@ -73,9 +73,7 @@ def test_the_estimator_is_the_models_own_or_the_one_named() -> None:
 @pytest.mark.parametrize(("centre", "scale"), [(True, False), (False, True), (False, False)])
 def test_batch_norms_without_centre_or_scale_stay_where_they_start(model: str, centre: bool, scale: bool) -> None:
     module = trained_a_little(
-        Configuration(
-            model=model, width=0.25, activation="2d", batch_norm_centre=centre, batch_norm_scale=scale
-        )
+        Configuration(model=model, width=0.25, activation="2d", batch_norm_centre=centre, batch_norm_scale=scale)
     )
     norms = [part for part in module.modules() if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d))]
     assert norms

@@ -75,6 +75,4 @@ def test_holm_steps_down(p_values: list[float]) -> None:
             if p_values[index] > level / (len(p_values) - rank):
                 break
             rejected += 1
-        assert rejected == sum(a <= level for a in adjusted) or any(
-            abs(a - level) < 1e-12 for a in adjusted
-        )
+        assert rejected == sum(a <= level for a in adjusted) or any(abs(a - level) < 1e-12 for a in adjusted)

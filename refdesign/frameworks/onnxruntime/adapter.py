@@ -99,9 +99,7 @@ class SessionModel:
             fill = np.zeros((size - len(piece), *images.shape[1:]), images.dtype)
             found = self._session.run(self._outputs, {self._input: np.concatenate([piece, fill])})
             pieces.append([value[: len(piece)] for value in found])
-        values = {
-            name: np.concatenate([piece[place] for piece in pieces]) for place, name in enumerate(self._outputs)
-        }
+        values = {name: np.concatenate([piece[place] for piece in pieces]) for place, name in enumerate(self._outputs)}
         inside = {name: values[name] for name in places}
         return ({} if self._logits is None else {"logits": values[self._logits]}), inside
 
