@@ -33,6 +33,9 @@ DOMAIN = "org.refdesign"
 DOMAIN_VERSION = 1
 """The version of the domain; a reader refuses versions that it does not know."""
 
+METADATA_PREFIX = "refdesign."
+"""Before the keys of the project's own entries in a model's metadata."""
+
 FLOAT_SIGN = "DitheredSign"
 INTEGER_SIGN = "PeriodicThreshold"
 INTEGER_CELLS = ("threshold", "direction", "constant", "zero_low", "zero_high")

@@ -8,6 +8,7 @@ element. Nothing is guessed: what was assumed is in the report.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ from refdesign.formats.files import naming, read_bytes
 from refdesign.formats.onnx_context import Context, Found, described
 from refdesign.formats.onnx_file import parse, tensor
 from refdesign.formats.onnx_flow import Flow
+from refdesign.formats.onnx_functions import METADATA_PREFIX
 from refdesign.formats.onnx_layers import NotTwoValued, Tail, finished, tail_of
 from refdesign.formats.onnx_maps import kernels_of
 from refdesign.formats.onnx_nodes import HANDLERS
@@ -97,6 +99,7 @@ class _Importer:
         self.values: dict[str, NDArray[Any] | Flow] = {}
         self.kernels: dict[str, ThresholdKernel] = {}
         self.tensors = {proto.name: proto for proto in self.graph.initializer}
+        self.named = _named_arithmetic(model)
 
     def walk(self) -> None:
         self._input()
@@ -258,22 +261,41 @@ class _Importer:
             arithmetic = "real"
             report.assumed.append("arithmetic 'real': exact, since the map of normalised pixels is")
         elif arithmetic is None:
-            if len(programs) > 1:
+            if len(programs) > 1 and self.named not in programs:
                 raise RefdesignError(
                     f"batch norms: found the programs {', '.join(sorted(map(str, programs)))} in one network; "
                     "name the arithmetic that you mean, such as 'real'"
                 )
             # Where nothing is rounded behind integer sums the name decides nothing; real sums round by themselves.
             rounded = any(draft.kind in (RealConv2d, CombinedConv2d, RealDense) for draft in self.context.drafts)
-            arithmetic = str(programs.pop()) if programs else "onnxruntime" if rounded else "real"
-            report.assumed.append(f"arithmetic {arithmetic!r}: what the file's operators round, one by one")
+            if len(programs) > 1:
+                arithmetic = str(self.named)
+                report.assumed.append(f"arithmetic {arithmetic!r}: by the metadata, which of two it spells")
+            else:
+                arithmetic = str(programs.pop()) if programs else "onnxruntime" if rounded else "real"
+                report.assumed.append(f"arithmetic {arithmetic!r}: what the file's operators round, one by one")
         channel_map, threshold_scale, self.kernels = kernels_of(entries)
-        tie, keras = next((tie for tie in ties if tie is not None), 1), rounds == {True}
-        report.recognised.append(f"sign: {sign_words(tie, keras)}")
+        tie, keras = next(iter(ties), None), rounds == {True}
+        if tie is None:
+            tie = 1
+            report.assumed.append("the sign of zero is +1: nothing that the file signs is ever zero")
+        else:
+            report.recognised.append(f"sign: {sign_words(tie, keras)}")
         return Conventions(
             sign_at_zero=tie, sign_rule="keras_round" if keras else "compare", arithmetic=arithmetic,
             channel_map=channel_map, threshold_scale=threshold_scale,
         )  # fmt: skip
+
+
+def _named_arithmetic(model: Any) -> str | None:
+    """The arithmetic that this project's exports note in their metadata."""
+    noted = next((entry.value for entry in model.metadata_props if entry.key == f"{METADATA_PREFIX}conventions"), "")
+    try:
+        found = json.loads(noted)
+    except (ValueError, RecursionError):
+        return None
+    arithmetic = found.get("arithmetic") if isinstance(found, dict) else None
+    return arithmetic if isinstance(arithmetic, str) else None
 
 
 def _normalised(flow: Flow, pixels: Pixels) -> Flow:

@@ -26,7 +26,13 @@ import numpy as np
 
 from refdesign.errors import RefdesignError
 from refdesign.formats.atomic import write_bytes
-from refdesign.formats.onnx_functions import DOMAIN, DOMAIN_VERSION, dithered_sign, periodic_threshold
+from refdesign.formats.onnx_functions import (
+    DOMAIN,
+    DOMAIN_VERSION,
+    METADATA_PREFIX,
+    dithered_sign,
+    periodic_threshold,
+)
 from refdesign.formats.onnx_graph import IR_VERSION, OPSET, GraphBuilder, element_type, import_onnx
 from refdesign.formats.onnx_sums import average_pool, integer_sums, max_pool, real_dense, real_sums
 from refdesign.formats.onnx_thresholding import Thresholding
@@ -36,7 +42,6 @@ from refdesign.run import check_outputs
 FORMS = ("folded", "float")
 """The forms of an export."""
 
-METADATA_PREFIX = "refdesign."
 _LARGEST_MODEL = 2**31 - 2**20
 _HOLDS = {
     "folded": "every optimisation level: bits are integer comparisons",

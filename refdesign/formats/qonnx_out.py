@@ -24,8 +24,8 @@ from refdesign.bits import PackedBits
 from refdesign.errors import RefdesignError
 from refdesign.fold import Thresholds
 from refdesign.formats.atomic import write_bytes
+from refdesign.formats.onnx_functions import METADATA_PREFIX
 from refdesign.formats.onnx_graph import IR_VERSION, OPSET, GraphBuilder, element_type, import_onnx
-from refdesign.formats.onnx_out import METADATA_PREFIX
 from refdesign.formats.onnx_sums import padded, pixel_values, signs
 from refdesign.formats.qonnx_in import DOMAINS
 from refdesign.network import (

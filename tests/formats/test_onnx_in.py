@@ -24,7 +24,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from refdesign import datasets
-from refdesign.api import Network, pretrained
+from refdesign.api import Network, pretrained, pretrained_names
 from refdesign.errors import RefdesignError
 from refdesign.formats import onnx_in, onnx_out
 from refdesign.network import PADDING_MODES, Stage
@@ -289,6 +289,41 @@ def test_nothing_is_guessed_about_the_batch_axis_or_unread_layers() -> None:
     onnx.save(model, buffer)
     with pytest.raises(RefdesignError, match="truncated or another format"):
         onnx_in.from_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
+
+
+@pytest.mark.parametrize("sign_at_zero", [-1, 1])
+def test_a_sign_of_zero_that_is_not_in_the_file_is_assumed(sign_at_zero: int) -> None:
+    """Integer thresholds do not say what a z of 0 would be signed, and no bit in the file depends on it."""
+    network = pretrained("digits")
+    network = replace(network, conventions=network.conventions.replace(sign_at_zero=sign_at_zero))
+    assumed = "the sign of zero is +1: nothing that the file signs is ever zero"
+    _, folded = onnx_in.from_bytes(onnx_out.to_model(network).SerializeToString())
+    assert assumed in folded.assumed
+    assert not any(line.startswith("sign: ") for line in folded.recognised)
+    read, single = onnx_in.from_bytes(onnx_out.to_model(network, form="float").SerializeToString())
+    assert assumed not in single.assumed
+    assert f"sign: of zero is {sign_at_zero:+d}" in single.recognised
+    assert read.conventions.sign_at_zero == sign_at_zero
+
+
+@pytest.mark.parametrize("form", ["folded", "float"])
+@pytest.mark.parametrize("name", pretrained_names())
+def test_the_shipped_networks_come_back_under_their_own_arithmetic(name: str, form: str) -> None:
+    """The float form spells signs as ONNX Runtime rounds and logits as PyTorch does; the metadata says which."""
+    network = pretrained(name)
+    model = onnx_out.to_model(network, form=form)
+    back = imported(model)
+    assert back.conventions.arithmetic == network.conventions.arithmetic
+    x = datasets.load("digits", "test")[0][:50]
+    expected = network.run(x, outputs="all")
+    for key, array in back.run(x, outputs="all").items():
+        np.testing.assert_array_equal(array, expected[key], err_msg=key)
+    if form == "float":
+        for noted in ("", "[]", "{}", '{"arithmetic": "keras"}', '{"arithmetic": []}', "[" * 100_000):
+            del model.metadata_props[:]
+            model.metadata_props.add(key="refdesign.conventions", value=noted)
+            with pytest.raises(RefdesignError, match="found the programs onnxruntime, torch in one network"):
+                imported(model)
 
 
 def test_the_file_and_the_network_read_from_it_agree_when_run() -> None:
