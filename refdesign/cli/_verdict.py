@@ -12,7 +12,7 @@ from refdesign.verify.reports import text
 
 
 def show(console: Console, report: dict[str, Any]) -> None:
-    """Print a report: the verdict, findings, a table of outputs, the first difference, maps and the diagnosis."""
+    """Print a report but for its diagnosis: the verdict, findings, a table of outputs, the first difference, maps."""
     style = {0: "bold green", 1: "bold red", 2: "bold yellow"}[report["status"]]
     console.print(Text(f"{report['implementation']} against {report['network']}: {report['sentence']}", style))
     furthest = max((count["furthest"] for count in report["outputs"].values()), default=0.0)
@@ -34,8 +34,6 @@ def show(console: Console, report: dict[str, Any]) -> None:
             console.print(Text(line))
     if report["layers_at_fault"]:
         console.print(Text(f"wrong by themselves, on their own inputs: {', '.join(report['layers_at_fault'])}"))
-    if report["diagnosis"] is not None:
-        _diagnosis(console, report["diagnosis"])
 
 
 def _table(console: Console, report: dict[str, Any]) -> None:
@@ -52,17 +50,11 @@ def _table(console: Console, report: dict[str, Any]) -> None:
     console.print(made)
 
 
-def _diagnosis(console: Console, diagnosis: dict[str, Any]) -> None:
-    console.print(Text(f"diagnosis: {diagnosis['verdict']}", "bold"), soft_wrap=True)
-    for number_, explanation in enumerate(diagnosis["explanations"]):
-        for change in explanation["changes"]:
-            where = "" if change["where"] == "everywhere" else f" in {change['where']}"
-            console.print(Text(f"   {change['name']}{where} [{change['group']}]: {change['says']}"), soft_wrap=True)
-        if number_ == 0:
-            console.print(
-                Text(f"   explains {explanation['images']} images, {explanation['fresh_images']} of them fresh")
-            )
-            if len(diagnosis["explanations"]) > 1:
-                console.print(Text("   the following fit as well and could not be told apart:"))
+def show_diagnosis(console: Console, diagnosis: dict[str, Any]) -> None:
+    """Print why: what a diagnosis says."""
+    verdict, *rest = text.diagnosis(diagnosis)
+    console.print(Text(verdict, "bold"), soft_wrap=True)
+    for line in rest:
+        console.print(Text(line), soft_wrap=True)
     if not diagnosis["complete"]:
-        console.print(Text("   the time was over before all pairs were tried (--diagnosis-time)"))
+        console.print(Text("   (--diagnosis-time gives it more)"))

@@ -57,8 +57,8 @@ def conformance(
     """Run the whole conformance suite on an implementation.
 
     The implementation is a factory that gets a network and returns a callable of images or a framework's model, or a
-    callable of (network, images). Networks of a few layers are drawn at random, case by case; what differs is shrunk to the smallest
-    network and images that still differ, diagnosed, and written so that it can be replayed.
+    callable of (network, images). Networks of a few layers are drawn at random, case by case; what differs is shrunk
+    to the smallest network and images that still differ, diagnosed, and written so that it can be replayed.
 
     \b
     A capabilities file says what the implementation does not do; that is not run, and listed:

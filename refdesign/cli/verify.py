@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,7 +18,8 @@ from refdesign.formats import atomic
 from refdesign.frameworks.adapters import adapt, is_model_file, read_model
 from refdesign.frameworks.adapting import Adapted
 from refdesign.verify.binding import bind, load_target
-from refdesign.verify.compare import Verdict, compare
+from refdesign.verify.blind import blind_spots
+from refdesign.verify.compare import compare
 from refdesign.verify.diagnosis import Diagnosis, diagnose
 from refdesign.verify.doors.callable import CallableDoor
 from refdesign.verify.doors.door import Door
@@ -26,8 +27,10 @@ from refdesign.verify.doors.files import FilesDoor
 from refdesign.verify.doors.mapping import read_map
 from refdesign.verify.doors.pipe import PipeDoor
 from refdesign.verify.fresh import directed_images, fresh_images
-from refdesign.verify.reports import data, html, junit
+from refdesign.verify.implementation import Finding
+from refdesign.verify.reports import data, html, junit, text
 from refdesign.verify.vectors import read_images
+from refdesign.verify.verdict import Sample, Verdict
 
 
 @click.command()
@@ -57,7 +60,7 @@ from refdesign.verify.vectors import read_images
 @click.option("--exact", is_flag=True, help="Ask for equality in real logits too, not just within rounding.")
 @click.option("--diagnosis/--no-diagnosis", default=True, help="Look for the reason (default) or not.")
 @click.option("--diagnosis-time", type=click.FloatRange(min=0), default=50.0, show_default=True, metavar="SECONDS",
-              help="When to stop looking.")  # fmt: skip
+              help="When to stop looking for the reason.")  # fmt: skip
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML.")
 @click.option("--html", "html_file", type=click.Path(path_type=Path, dir_okay=False), help="Write one HTML file.")
 @common.resize_option
@@ -112,20 +115,33 @@ def verify(
                 network, door, pixels, batch_size=batch_size, isolated=isolated, exact=exact,
                 progress=lambda done: advance(done, len(pixels)),
             )  # fmt: skip
-        reason = None
-        if diagnosis and verdict.differing and verdict.sample is not None:
-            goes_on = all(finding.kind != "hung" for finding in verdict.findings)
-            asks = door.ask if door.again and goes_on else None
-            reason = diagnose(network, verdict.sample, asks, seconds=diagnosis_time)
-        verdict.findings += door.close()
-    _report(network, verdict, reason, junit_file, html_file, as_json)
+        verdict.findings += blind_spots(network)
+        wanted = verdict.sample if diagnosis and verdict.differing else None
+        if wanted is None:
+            verdict.findings += door.close()
+        if not as_json:  # a search takes its time: what is known is said before it
+            terminal.show(common.console(), data.to_dict(network, verdict))
+        reason = None if wanted is None else _diagnosed(network, door, verdict, wanted, diagnosis_time)
+        if not as_json and reason is not None:
+            terminal.show_diagnosis(common.console(), reason.to_dict())
+        late = door.close()
+        verdict.findings += late
+    _report(network, verdict, reason, late, junit_file, html_file, as_json)
     ctx.exit(verdict.status)
 
 
+def _diagnosed(network: api.Network, door: Door, verdict: Verdict, sample: Sample, seconds: float) -> Diagnosis:
+    goes_on = all(finding.kind != "hung" for finding in verdict.findings)
+    asks = door.ask if door.again and goes_on else None
+    with common.progress_bar(f"looking for the reason, {seconds:g} s at most") as advance:
+        return diagnose(network, sample, asks, seconds=seconds, progress=advance)
+
+
 def _report(
-    network: api.Network, verdict: Verdict, reason: Diagnosis | None, junit_file: Path | None, html_file: Path | None,
-    as_json: bool,
+    network: api.Network, verdict: Verdict, reason: Diagnosis | None, late: Sequence[Finding], junit_file: Path | None,
+    html_file: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
+    """Write the reports; say what was not said before: the findings that came last, and where the files are."""
     report = data.to_dict(network, verdict, reason)
     if junit_file is not None:
         atomic.write_bytes(junit_file, junit.to_xml(report))
@@ -133,11 +149,12 @@ def _report(
         atomic.write_bytes(html_file, html.to_html(report).encode())
     if as_json:
         common.print_json(report)
-    else:
-        terminal.show(common.console(), report)
-        for written in (junit_file, html_file):
-            if written is not None:
-                common.console().print(common.cell(f"wrote {written}"))
+        return
+    for finding in late:
+        common.console().print(common.cell(text.finding(finding.to_dict())), soft_wrap=True)
+    for written in (junit_file, html_file):
+        if written is not None:
+            common.console().print(common.cell(f"wrote {written}"))
 
 
 def _images(

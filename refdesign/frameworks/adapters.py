@@ -59,8 +59,8 @@ def adapt(target: object, network: Network, mapping: Map | None = None) -> Adapt
     Args:
         target: a PyTorch module, a Keras model, a compiled JAX function, an ONNX Runtime session, or anything else.
         network: the network that it implements.
-        mapping: where outputs are found inside it, and how it wants its images (`refdesign.verify.doors.mapping`); None: an
-            empty map.
+        mapping: where outputs are found inside it, and how it wants its images (`refdesign.verify.doors.mapping`);
+            None: an empty map.
 
     Returns:
         The implementation; None where the object is no such model.

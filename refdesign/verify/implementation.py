@@ -36,6 +36,7 @@ FINDINGS: dict[str, str] = {
     "hung": "the implementation gave no answer within the time limit",
     "crashed": "the implementation's process ended",
     "garbage": "the answer cannot be read",
+    "cannot show": "faults that this network has no place for",
     "adapted": "how a framework's model was called, and where its outputs came from",
     "names": "the answer has names that are no outputs of the network",
     "count": "the answer has another number of cases",

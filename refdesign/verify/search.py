@@ -2,88 +2,34 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from refdesign.network import BinaryDense, Convolution, NetworkData, Stage
-from refdesign.run import run_batch
+from refdesign.network import NetworkData
+from refdesign.verify.budget import Budget, TimeOver
 from refdesign.verify.change import Change, NotApplicable, Placed
-from refdesign.verify.compare import Sample
-from refdesign.verify.differences import differ
-from refdesign.verify.variant import Prepared, Variant
-
-Rows = NDArray[np.intp]
-"""The numbers of some of the sample's images."""
+from refdesign.verify.places import places
+from refdesign.verify.prepared import Prepared
+from refdesign.verify.scoring import Scorer
+from refdesign.verify.variant import Variant
+from refdesign.verify.verdict import Sample
 
 _FEW = 3  # images that a change must explain before it is tried on all
-_BETTER = 16  # changes that explain something are the first halves of pairs
-_NOT_A_NUMBER = 1e9  # how far a value is off that is infinite or none at all
+_BETTER = 16  # changes that explain something are the first halves of pairs with all others
 
 
-class Budget:
-    """How long to search: seconds of this thread's processor time, so that a machine's load does not count.
+@dataclass(frozen=True)
+class Fit:
+    """A variant that explains the whole sample; `exact`: to the last bit of real logits."""
 
-    Args:
-        seconds: as many.
-
-    >>> Budget(60.0).over, Budget(0.0).over
-    (False, True)
-    """
-
-    def __init__(self, seconds: float) -> None:
-        self._end = time.thread_time() + seconds
-
-    @property
-    def over(self) -> bool:
-        """Whether it is spent."""
-        return time.thread_time() >= self._end
-
-
-def places(network: NetworkData, change: Change) -> Iterator[Placed]:
-    """Where a change can be: everywhere, in all layers of a kind, in all but the first or the last, in each one.
-
-    >>> from refdesign.api import pretrained
-    >>> change = Change(name="weights inverted", group="polarity", says="", layer=lambda layer, network: None)
-    >>> [placed.where for placed in places(pretrained("digits"), change)][:3]
-    ['everywhere', 'the convolutions', 'the binary convolutions']
-    """
-    everywhere = frozenset(layer.name for layer in network.layers)
-    yield Placed(change, everywhere)
-    if not change.by_layer:
-        return
-    seen = {everywhere}
-    for where, names in _kinds(network).items():
-        if names and names not in seen:
-            seen.add(names)
-            yield Placed(change, names, where)
-
-
-def _kinds(network: NetworkData) -> dict[str, frozenset[str]]:
-    """Layers that go wrong together, by what they are called; those with one layer have that layer's name."""
-    stages = [layer for layer in network.layers if isinstance(layer, Stage)]
-    convolutions = [layer for layer in stages if isinstance(layer, Convolution)]
-    padded = [layer for layer in convolutions if layer.padding != (0, 0)]
-    kinds: dict[str, list[Stage]] = {
-        "the convolutions": list(convolutions),
-        "the binary convolutions": [layer for layer in convolutions if layer.takes == "bits"],
-        "the dense layers": [layer for layer in stages if isinstance(layer, BinaryDense)],
-        "the layers with a pool": [layer for layer in stages if layer.pool is not None],
-        "the layers without a pool": [layer for layer in stages if layer.pool is None],
-        "all layers but the first": stages[1:],
-        "all layers but the last": stages[:-1],
-        **{
-            f"the layers padded as {mode}": [layer for layer in padded if layer.padding_mode == mode]
-            for mode in dict.fromkeys(layer.padding_mode for layer in padded)
-        },
-    }
-    named = {where: frozenset(layer.name for layer in layers) for where, layers in kinds.items() if len(layers) > 1}
-    return named | {layer.name: frozenset({layer.name}) for layer in network.layers}
+    variant: Variant
+    exact: bool
 
 
 @dataclass(order=True)
@@ -128,89 +74,136 @@ class Search:
         self.catalogue = catalogue
         self.budget = budget
         self.tolerance = tolerance
-        self.names = tuple(name for name in network.output_names if name in sample.outputs)
         self.tried = 0
         self.late = False
-        self._prepared = Prepared(network)
-        self._prepared.trace.announce(sample.images)
-        uncertain = tuple(name for name in network.output_names if name.endswith(".uncertain"))
-        self._reference = run_batch(network, sample.images, "packed", frozenset((*self.names, *uncertain)))
-        self._all = np.arange(len(sample.images))
-        self._few = self._all[:_FEW]
-        self._base = self._score(self._reference, self._all)
-        self._few = self._all if coupled else self._most_telling()
+        self._scorer = Scorer(network, sample, tolerance)
+        self.names, self.equal = self._scorer.names, self._scorer.equal
+        self._few = self._scorer.all if coupled else self._scorer.most_telling(_FEW)
         self._few_images = sample.images[self._few]
+        self._prepared = Prepared(network, budget.check)
+        self._prepared.trace.announce(sample.images)
         self._prepared.trace.announce(self._few_images)
         self._scores: list[_Score] = []
-        self.equal = self._base == (len(self.names), 0.0)
+        self._first = self._scorer.base[0]  # the rank of the first output that differs
+        self._pinned = "" if self.equal else self._layer(self._first)
+        self._alike: dict[bytes, list[Placed]] = {}  # single changes, by what they make of the few images
+        self._unchanged = self._key({name: array[self._few] for name, array in self._scorer.reference.items()})
 
-    def singles(self) -> list[Variant]:
+    def singles(self) -> list[Fit]:
         """All single changes that explain everything; of one change, the widest."""
-        fits: list[Variant] = []
-        for change in self.catalogue:
-            fits += self._first_fit((), change, self._base[0])
-            if self.late:
-                break
-        return fits
+        return self._until_late(self._singles())
 
-    def pairs(self) -> list[Variant]:
+    def pairs(self) -> list[Fit]:
         """The first pairs that explain everything, as long as the budget lasts."""
-        best: dict[str, _Score] = {}
-        for score in sorted(self._scores):  # each change once, where it explains most
-            best.setdefault(score.variant.placed[0].change.name, score)
-        halves = list(best.values())[:_BETTER]
-        for number, (score, change) in enumerate(product(halves, self.catalogue)):
-            fits = self._first_fit(score.variant.placed, change, -score.rank)
-            if self.late:
-                return fits
-            if fits:  # other second halves that fit with the same first half must be told apart from this one
-                for later in self.catalogue[number % len(self.catalogue) + 1 :]:
-                    fits += self._first_fit(score.variant.placed, later, -score.rank)
-                return fits
-        return []
+        return self._until_late(self._pairs())
 
     def nearest(self) -> str | None:
         """The single change that explains most, where one explains anything."""
-        singles = [score for score in sorted(self._scores) if len(score.variant.placed) == 1]
-        return str(singles[0].variant.placed[0]) if singles else None
+        return str(min(self._scores).variant.placed[0]) if self._scores else None
 
-    def _first_fit(self, given: Sequence[Placed], change: Change, reach: int) -> list[Variant]:
+    def _until_late(self, found: Iterable[Fit]) -> list[Fit]:
+        fits: list[Fit] = []
+        try:
+            for fit in found:
+                fits.append(fit)
+        except TimeOver:
+            self.late = True
+        return fits
+
+    def _singles(self) -> Iterator[Fit]:
+        for number, change in enumerate(self.catalogue):
+            self.budget.tell(number, len(self.catalogue))
+            yield from self._first_fit((), change, self._first)
+
+    def _pairs(self) -> Iterator[Fit]:
+        scores = sorted(self._scores)
+        if self._pinned:  # each change once, where it explains most
+            best: dict[str, _Score] = {}
+            for score in scores:
+                best.setdefault(score.variant.placed[0].change.name, score)
+            yield from self._pairs_with_all(list(best.values())[:_BETTER])
+            return
+        ahead = [score for score in scores if -score.rank > self._first]
+        level = scores[len(ahead) :]
+        for stage in (
+            self._pairs_with_all(ahead[:_BETTER]),
+            self._pairs_of_alike(level),
+            self._pairs_with_all(level[:_BETTER]),
+        ):
+            found = False
+            for fit in stage:
+                found = True
+                yield fit
+            if found:
+                return
+
+    def _pairs_of_alike(self, scores: Sequence[_Score]) -> Iterator[Fit]:
+        """Pairs of changes that show by themselves; of those that look the same, one stands for all.
+
+        Where layers lie between the first fault and the first answer, hundreds of changes show, and many are alike.
+        """
+        groups = list(self._alike.values())
+        for number, (score, seconds) in enumerate(product(scores, groups)):
+            self.budget.tell(number, len(scores) * len(groups))
+            first = score.variant.placed[0]
+            if self._try_at((first,), seconds[0], self._first)[1] is None:
+                continue
+            # All that look like the one half or the other, and the other second halves, are to be told apart from it.
+            firsts = next((group for group in groups if first in group), [first])
+            others = [(first, group[0]) for group in groups[number % len(groups) + 1 :]]
+            named: set[tuple[str, str]] = set()
+            for one, other in (*product(firsts, seconds), *others):
+                names = (one.change.name, other.change.name)
+                fit = None if names in named else self._try_at((one,), other, self._first)[1]
+                if fit is not None:
+                    named.add(names)
+                    yield fit
+            return
+
+    def _pairs_with_all(self, scores: Sequence[_Score]) -> Iterator[Fit]:
+        """The better changes, each beside all of the catalogue."""
+        for half, score in enumerate(scores):
+            found = False
+            for number, change in enumerate(self.catalogue):
+                self.budget.tell(half * len(self.catalogue) + number, len(scores) * len(self.catalogue))
+                for fit in self._first_fit(score.variant.placed, change, -score.rank):
+                    found = True
+                    yield fit
+            if found:
+                return
+
+    def _first_fit(self, given: Sequence[Placed], change: Change, reach: int) -> Iterator[Fit]:
         """The widest place in which a change, beside those that are given, explains everything; or none.
 
         Where it is known in which layer the first difference arises, the change must explain it there by itself; only
         then it is worth trying whether it is in more layers than this one.
         """
         pinned = self._layer(reach) if change.by_layer else ""
-        alone: Variant | None = None
+        alone: Fit | None = None
         if pinned:
             rank, alone = self._try_at(given, Placed(change, frozenset({pinned}), pinned), reach)
             if rank <= reach:
-                return []
+                return
         for placed in places(self.network, change):
-            if self.late:
-                return []
-            if placed.where == pinned:
-                found = alone
-            else:
-                _, found = self._try_at(given, placed, reach)
+            found = alone if placed.where == pinned else self._try_at(given, placed, reach)[1]
             if found is not None:
-                return [found]
-        return []
+                yield found
+                return
 
-    def _try_at(self, given: Sequence[Placed], placed: Placed, reach: int) -> tuple[int, Variant | None]:
+    def _try_at(self, given: Sequence[Placed], placed: Placed, reach: int) -> tuple[int, Fit | None]:
         """As `_try`, for a change beside others; (-1, None) where it cannot be, or cannot help."""
-        self.late = self.late or self.budget.over
-        if self.late or not self._can_help(placed, reach):
+        self.budget.check()
+        if not self._can_help(placed, reach):
             return -1, None
         if any(other.change is placed.change and other.layers & placed.layers for other in given):
             return -1, None
         return self._try((*given, placed), reach)
 
-    def _try(self, placed: Sequence[Placed], reach: int) -> tuple[int, Variant | None]:
-        """How many outputs a variant explains, and the variant if these are all.
+    def _try(self, placed: Sequence[Placed], reach: int) -> tuple[int, Fit | None]:
+        """How many outputs a variant explains, and the fit if these are all.
 
-        Its score is kept if it explains more than the reference does. `reach` is the rank of the first output that
-        is to be explained: a later layer need not be run to see that this one is still wrong.
+        The score of a single change is kept if it explains more than the reference does. `reach` is the rank of the
+        first output that is to be explained: a later layer need not be run to see that this one is still wrong.
         """
         before = len(self._scores)
         rank, found, helps = self._try_decided(placed, reach, folded=False)
@@ -222,68 +215,58 @@ class Search:
         self._scores[before:] = sorted(self._scores[before:])[:1]  # the better half of a pair
         return max(rank, other), found
 
-    def _try_decided(self, placed: Sequence[Placed], reach: int, *, folded: bool) -> tuple[int, Variant | None, bool]:
+    def _try_decided(self, placed: Sequence[Placed], reach: int, *, folded: bool) -> tuple[int, Fit | None, bool]:
         """As `_try`, by folded thresholds or not; and whether it helps at all."""
         self.tried += 1
         try:
             with np.errstate(all="ignore"):  # what overflows in a wrong computation overflows
                 variant = Variant(self.network, placed, self._prepared, folded=folded)
                 few = variant.run(self._few_images, self.names[: reach + 1], idle=True)
-                rank, distance = self._score(few, self._few)
-                if rank < reach or (rank == reach and distance >= self._distance_in_few(reach)):
+                rank, distance = self._scorer.score(few, self._few)
+                if len(placed) > 1:
+                    promising = rank > reach
+                else:
+                    promising = self._better_in_few(rank, distance, reach)
+                    if not folded and self._known(placed[0], few) and rank <= reach:
+                        return rank, None, promising
+                if not promising:
                     return rank, None, False
-                rank, distance = self._score(variant.run(self.sample.images, self.names), self._all)
+                outputs = variant.run(self.sample.images, self.names)
         except NotApplicable:
             return -1, None, False
+        rank, distance = self._scorer.score(outputs, self._scorer.all)
         if (rank, distance) == (len(self.names), 0.0):
-            return rank, variant, True
-        if rank > self._base[0] or (rank == self._base[0] and distance < self._base[1]):
+            return rank, Fit(variant, self._scorer.exact(outputs)), True
+        base, far = self._scorer.base
+        if len(placed) == 1 and (rank > base or (rank == base and distance < far)):
             self._scores.append(_Score(-rank, distance, self.tried, variant))
         return rank, None, True
 
-    def _most_telling(self) -> Rows:
-        """The first images in which the first differing output differs."""
-        rank, distance = self._base
-        if not distance or rank == len(self.names):
-            return self._few
-        name = self.names[rank]
-        where = self._differ(name, self._reference[name], self.sample.outputs[name])
-        return np.flatnonzero(where.reshape(len(self._all), -1).any(axis=1))[:_FEW]
+    def _better_in_few(self, rank: int, distance: float, reach: int) -> bool:
+        """Whether a score in the few images is better than the reference's."""
+        return rank > reach or (rank == reach and distance < self._scorer.distance_of_reference(reach, self._few))
 
-    def _score(self, outputs: dict[str, NDArray[Any]], images: Rows) -> tuple[int, float]:
-        """How many outputs are equal before the first differing one, and how far that one is off."""
-        for rank, name in enumerate(self.names):
-            if name not in outputs:
-                return rank, 0.0
-            distance = self._distance(name, outputs[name], images)
-            if distance:
-                return rank, distance
-        return len(self.names), 0.0
+    def _known(self, placed: Placed, few: Mapping[str, NDArray[Any]]) -> bool:
+        """Whether another single change makes the same of the few images, or nothing; this one is kept beside it.
 
-    def _distance(self, name: str, ours: NDArray[Any], images: Rows) -> float:
-        """The sum of all differences in an output, those that the reference leaves open left out."""
-        theirs = self.sample.outputs[name]
-        if ours.shape[1:] != theirs.shape[1:]:
-            return _NOT_A_NUMBER * theirs.size
-        theirs = theirs[images]
-        where = self._differ(name, ours, theirs)
-        open_ = self._reference.get(f"{name.rpartition('.')[0]}.uncertain") if name.endswith(".bits") else None
-        if open_ is not None:
-            where &= ~open_[images]
-        if not where.any():
-            return 0.0
-        with np.errstate(all="ignore"):
-            off = np.abs(ours[where].astype(np.float64) - theirs[where].astype(np.float64))
-        off = np.minimum(np.nan_to_num(off, nan=_NOT_A_NUMBER, posinf=_NOT_A_NUMBER), _NOT_A_NUMBER)
-        return float(np.maximum(off, np.finfo(np.float32).tiny).sum())
+        It matters where the first difference can have arisen in any layer, so that pairs are many.
+        """
+        if self._pinned:
+            return False
+        key = self._key(few)
+        if key == self._unchanged:
+            return True
+        alike = self._alike.setdefault(key, [])
+        alike.append(placed)
+        return len(alike) > 1
 
-    def _differ(self, name: str, ours: NDArray[Any], theirs: NDArray[Any]) -> NDArray[np.bool_]:
-        return differ(ours, theirs, self.tolerance if name == "logits" else None)
-
-    def _distance_in_few(self, rank: int) -> float:
-        """How far an output of the plain reference is off in the first images."""
-        name = self.names[rank]
-        return self._distance(name, self._reference[name][self._few], self._few)
+    def _key(self, outputs: Mapping[str, NDArray[Any]]) -> bytes:
+        """What stands for the outputs up to the first that differs."""
+        digest = blake2b(digest_size=16)
+        for name in self.names[: self._first + 1]:
+            if name in outputs:
+                digest.update(np.ascontiguousarray(outputs[name]).data)
+        return digest.digest()
 
     def _layer(self, rank: int) -> str:
         """The layer in which an output arises, by its rank; empty where it can be in any before it, too.

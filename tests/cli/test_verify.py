@@ -12,6 +12,7 @@ import pytest
 
 from refdesign.api import pretrained
 from refdesign.datasets import load
+from refdesign.verify.diagnosis import Diagnosis, diagnose
 from tests.cli.command_line import call, good, refused
 
 
@@ -44,6 +45,18 @@ def test_a_wrong_one_is_named_with_its_reason(tmp_path: Path) -> None:
         assert said in result.stdout
     assert "channel_map=repeat" in page.read_text()
     assert "conv1.bits" in cases.read_text()
+
+
+def test_the_first_difference_is_said_before_the_search_for_its_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    def searching(*given: Any, **options: Any) -> Diagnosis:
+        print("searching")  # as far as the run has come
+        return diagnose(*given, **options)
+
+    monkeypatch.setattr(sys.modules["refdesign.cli.verify"], "diagnose", searching)
+    text = call("verify", "digits", "--random", 4, "--impl", "tests.verify.subjects:digits_repeat").stdout
+    said = ("first difference", "searching", "diagnosis: ", "to mend: use channel_map=tile")
+    places = [text.index(part) for part in said]
+    assert places == sorted(places)
 
 
 def test_json_without_a_diagnosis() -> None:

@@ -15,7 +15,8 @@ from refdesign.verify.mutants.catalogue import catalogue, mutant
 from refdesign.verify.mutants.grounds import GROUNDS, ground
 from refdesign.verify.mutants.naming import name_all, name_on
 from refdesign.verify.mutants.subject.forward import Implementation
-from refdesign.verify.variant import Prepared, Variant
+from refdesign.verify.prepared import Prepared
+from refdesign.verify.variant import Variant
 
 QUICK = {
     "bits-big-endian": "ties",

@@ -184,7 +184,8 @@ def test_a_failing_example_is_explained_kept_and_replayed(tmp_path: Path) -> Non
     result = session.run(entry)
     text = session.explain(entry, result)
     assert text.splitlines()[0] == f"dither/phase: {result.fault}"
-    assert "diagnosis: " in text
+    assert "   diagnosis: matches bit for bit with phase runs on over row ends" in text
+    assert "      to mend: over pixel (row, column) of the layer's output" in text
     folder = tmp_path / "dither-phase"
     assert f"refdesign conformance --impl port:make --replay {folder}" in text
     example = replay.read(folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,8 @@ def _diagnosis(network: NetworkData, implementation: Any, *, again: bool = True,
     verdict = compare(network, door, IMAGES)
     assert verdict.sample is not None
     assert verdict.differing
-    return diagnose(network, verdict.sample, door.ask if again else None, seconds=seconds)
+    ask = door.ask if again else None
+    return diagnose(network, verdict.sample, ask, seconds=seconds, clock=time.thread_time)
 
 
 def test_the_port_without_a_fault_is_equal() -> None:
@@ -95,6 +97,15 @@ def test_a_pair_of_faults_is_found(pair: tuple[tuple[str, str], tuple[str, str]]
         assert found.change.name in FAULTS[fault]
         assert found.where in (layer, "everywhere")  # some layers are the only ones of their kind
     assert diagnosis.confirmed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair[0][0]} and {pair[1][0]}")
+def test_a_pair_is_found_through_the_logits_alone(pair: tuple[tuple[str, str], tuple[str, str]]) -> None:
+    diagnosis = _diagnosis(NETWORK, _logits_only(_Faults(*pair)), seconds=120.0)
+    assert diagnosis.confirmed, diagnosis.verdict
+    found = {placed.change.name for placed in diagnosis.explanations[0].changes}
+    assert all(found & set(FAULTS[fault]) for fault, _ in pair)
 
 
 def test_a_fault_is_named_beside_logits_that_are_rounded_otherwise() -> None:

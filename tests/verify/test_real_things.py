@@ -1,6 +1,6 @@
 """The shipped network against implementations that are not ours to the letter: frameworks, ONNX Runtime, RTL.
 
-The C program, a behavioural model's hex files and the cocotb bench are in `test_doors` and `test_guide`.
+The C program, a behavioural model's hex files and the cocotb bench are in `test_pipe` and `test_guide`.
 """
 
 from __future__ import annotations

@@ -16,8 +16,9 @@ from refdesign.verify.conformance.cases import Case
 from refdesign.verify.conformance.drawing import Example
 from refdesign.verify.conformance.execution import EXAMPLES, CaseResult, run_case
 from refdesign.verify.conformance.judging import Make
-from refdesign.verify.diagnosis import diagnose
+from refdesign.verify.diagnosis import Diagnosis, diagnose
 from refdesign.verify.doors.callable import CallableDoor
+from refdesign.verify.reports import text
 
 DIAGNOSIS_SECONDS = 20.0
 
@@ -95,15 +96,16 @@ class Session:
         lines += _describe(example)
         reason = self.reason(example)
         if reason is not None:
-            lines.append(f"   diagnosis: {reason}")
+            lines += [f"   {line}" for line in text.diagnosis(reason.to_dict())]
         if self.failures is not None:
             folder = self.failures / case.name.replace("/", "-").replace(" ", "-")
-            replay.write(example, {**result.to_dict(), "implementation": self.name, "diagnosis": reason}, folder)
+            why = None if reason is None else reason.verdict
+            replay.write(example, {**result.to_dict(), "implementation": self.name, "diagnosis": why}, folder)
             lines.append(f"   again: refdesign conformance --impl {self.name} --replay {folder}")
         return "\n".join(lines)
 
-    def reason(self, example: Example) -> str | None:
-        """What explains the answers to an example, in a line; None where they do not differ in values."""
+    def reason(self, example: Example) -> Diagnosis | None:
+        """What explains the answers to an example; None where they do not differ in values."""
         try:
             implementation = self.make(example.network)
         except Exception:  # the fault says so already
@@ -112,7 +114,7 @@ class Session:
         verdict = compare(example.network, door, example.images, layers_alone=False)
         if not verdict.differing or verdict.sample is None:
             return None
-        return diagnose(example.network, verdict.sample, door.ask, seconds=DIAGNOSIS_SECONDS).verdict
+        return diagnose(example.network, verdict.sample, door.ask, seconds=DIAGNOSIS_SECONDS)
 
 
 def _describe(example: Example) -> list[str]:

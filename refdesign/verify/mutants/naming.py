@@ -86,7 +86,7 @@ def name_on(wrong: Mutant, where: str, *, logits_only: bool = False, seconds: fl
     if not verdict.differing or verdict.sample is None:
         return Naming(wrong.name, where, shows=False, findings=findings)
     started = time.process_time()
-    diagnosis = diagnose(chosen.network, verdict.sample, door.ask, seconds=seconds)
+    diagnosis = diagnose(chosen.network, verdict.sample, door.ask, seconds=seconds, clock=time.thread_time)
     spent = time.process_time() - started
     listed = [
         len(explanation.changes) == 1 and explanation.changes[0].change.name in wrong.named

@@ -29,8 +29,42 @@ def lines(report: dict[str, Any]) -> list[str]:
     if differing is not None:
         found += where_it_differs(*differing)
     if report["diagnosis"] is not None:
-        found.append(f"diagnosis: {report['diagnosis']['verdict']}")
+        found += diagnosis(report["diagnosis"])
     return found
+
+
+def diagnosis(entry: dict[str, Any]) -> list[str]:
+    """A diagnosis: its verdict, and for each explanation what it is, what to do about it, and what it rests on.
+
+    >>> diagnosis({"verdict": "no known change or pair explains it (9 tried)", "explanations": [], "complete": True})
+    ['diagnosis: no known change or pair explains it (9 tried)']
+    """
+    found = [f"diagnosis: {entry['verdict']}"]
+    for number_, explanation in enumerate(entry["explanations"]):
+        if number_ == 1:
+            found.append("   the following fit as well and could not be told apart:")
+        for change in explanation["changes"]:
+            where = "" if change["where"] == "everywhere" else f" in {change['where']}"
+            name = f"{change['name']}{where} [{change['group']}]"
+            found.append(f"   {name}: your implementation behaves as if: {change['says']}")
+            if number_ == 0:
+                found.append(f"   to mend: {change['mend']}")
+        if number_ == 0:
+            found.append(f"   {rests_on(explanation)}")
+    if not entry["complete"]:
+        found.append("   the time was over before everything was tried")
+    return found
+
+
+def rests_on(explanation: dict[str, Any]) -> str:
+    """How many images an explanation was tried on.
+
+    >>> rests_on({"images": 72, "fresh_images": 48})
+    'all 72 images that were tried are answered so: 24 of the comparison, 48 made for the diagnosis'
+    """
+    images, fresh = explanation["images"], explanation["fresh_images"]
+    made = f", {fresh} made for the diagnosis" if fresh else ""
+    return f"all {images} images that were tried are answered so: {images - fresh} of the comparison{made}"
 
 
 def finding(entry: dict[str, Any]) -> str:
