@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from refdesign import load
-from refdesign.verify.fuzz_foreign import state as fuzzed
-from refdesign.verify.fuzz_foreign import state_dict
+from refdesign.verify.fuzz.foreign_files import state as fuzzed
+from refdesign.verify.fuzz.foreign_files import state_dict
 from tests.cli.command_line import good, refused
 from tests.shared_data import require
 

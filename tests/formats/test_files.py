@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from refdesign.errors import MissingExtra, RefdesignError, missing_extra
 from refdesign.formats import keras_file, kernels, layer_map, native, onnx_in, safetensors_file, torch_file
 from refdesign.formats.files import naming, opened, read_bytes
 
-READERS = {
+READERS: dict[str, Callable[[Path], object]] = {
     ".safetensors": native.read, ".onnx": onnx_in.read, ".pt": torch_file.read, ".keras": keras_file.read,
     ".foreign": safetensors_file.read, ".map": layer_map.read, ".json": kernels.read,
 }  # fmt: skip

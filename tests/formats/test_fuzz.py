@@ -9,7 +9,7 @@ import pytest
 from refdesign.errors import RefdesignError
 from refdesign.formats import native
 from refdesign.network import NetworkData
-from refdesign.verify.native_mutations import mutate_native
+from refdesign.verify.fuzz.native_mutations import mutate_native
 from tests.formats.networks import examples
 from tests.formats.same import differences
 

@@ -23,7 +23,8 @@ from refdesign.formats import conversion, foreign, keras_file, native
 from refdesign.formats.foreign import Wanted
 from refdesign.formats.keras_signs import activation, weight_rule
 from refdesign.models import binarynet
-from refdesign.verify.fuzz_foreign import keras_archive, keras_hdf5, zipped
+from refdesign.verify.fuzz.foreign_files import keras_archive, keras_hdf5
+from refdesign.verify.fuzz.mutations import zipped
 from tests.formats.same import differences
 from tests.shared_data import CHECKOUT
 

@@ -17,7 +17,7 @@ from refdesign.design import published, published_names, read_variables
 from refdesign.errors import RefdesignError
 from refdesign.formats import kernels
 from refdesign.parameters import ThresholdKernel
-from refdesign.verify.fuzz_foreign import zipped
+from refdesign.verify.fuzz.mutations import zipped
 from tests.formats.same import differences
 from tests.shared_data import require
 

@@ -17,7 +17,7 @@ from refdesign.conventions import PAPER, RELEASED_TORCH, Conventions
 from refdesign.formats import onnx_in
 from refdesign.network import CombinedConv2d, NetworkData, Stage
 from refdesign.parameters import ThresholdKernel
-from refdesign.verify.fuzz_targets import residual_sample
+from refdesign.verify.fuzz.networks import residual_sample
 
 torch = pytest.importorskip("torch", reason="the extra 'torch' is not installed")
 from torch import nn  # noqa: E402

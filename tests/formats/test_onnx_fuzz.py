@@ -13,8 +13,9 @@ import pytest
 pytest.importorskip("onnx", reason="the extra 'onnx' is not installed")
 
 from refdesign.errors import RefdesignError
-from refdesign.verify import fuzz
-from refdesign.verify.fuzz_targets import TARGETS, good_files
+from refdesign.verify.fuzz.__main__ import main
+from refdesign.verify.fuzz.campaign import try_files
+from refdesign.verify.fuzz.targets import TARGETS, good_files
 
 COUNTS = [pytest.param(250, id="quick"), pytest.param(20_000, id="long", marks=pytest.mark.slow)]
 
@@ -23,7 +24,7 @@ COUNTS = [pytest.param(250, id="quick"), pytest.param(20_000, id="long", marks=p
 @pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("kind", ["native", "onnx", "qonnx"])
 def test_mutated_files_are_refused_or_read(kind: str, count: int) -> None:
-    tally = fuzz.try_files(kind, count, seed=count)
+    tally = try_files(kind, count, seed=count)
     assert 0.5 * count < tally.refused <= count
     assert kind == "native" or tally.refused < count
 
@@ -67,7 +68,7 @@ def test_a_reader_that_fails_is_found_and_its_file_kept(
 ) -> None:
     broken("native", monkeypatch, reader)
     kept = tmp_path / "kept.bin"
-    assert fuzz.main(["--count", "3", "--formats", "native", "--keep", str(kept)]) == 1
+    assert main(["--count", "3", "--formats", "native", "--keep", str(kept)]) == 1
     assert kept.stat().st_size > 100
     assert message in capsys.readouterr().err
 
@@ -75,10 +76,10 @@ def test_a_reader_that_fails_is_found_and_its_file_kept(
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_log_is_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     log = tmp_path / "log.jsonl"
-    assert fuzz.main(["--count", "30", "--formats", "native", "--log", str(log)]) == 0
-    assert fuzz.main(["--count", "70", "--formats", "native", "--log", str(log), "--jobs", "2"]) == 0
+    assert main(["--count", "30", "--formats", "native", "--log", str(log)]) == 0
+    assert main(["--count", "70", "--formats", "native", "--log", str(log), "--jobs", "2"]) == 0
     assert "native: 70 files" in capsys.readouterr().out
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [(line["first"], line["tried"]) for line in lines] == [(0, 30), (30, 40)]
     log.write_text("something else")
-    assert fuzz.main(["--count", "70", "--formats", "native", "--log", str(log)]) == 2
+    assert main(["--count", "70", "--formats", "native", "--log", str(log)]) == 2

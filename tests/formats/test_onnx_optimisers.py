@@ -19,7 +19,7 @@ from refdesign.conventions import FINN
 from refdesign.formats import onnx_in, onnx_out
 from refdesign.network import BinaryConv2d, NetworkData, PixelConv2d, Stage
 from refdesign.parameters import NO_DITHER, BatchNorm
-from refdesign.verify.fuzz_targets import residual_sample
+from refdesign.verify.fuzz.networks import residual_sample
 from tests.formats.onnx_runs import LEVELS, assert_same, reference, runtime
 from tests.formats.test_onnx_out import planted
 

@@ -18,7 +18,7 @@ from refdesign.api import Network
 from refdesign.errors import RefdesignError
 from refdesign.formats import onnx_in
 from refdesign.network import Stage
-from refdesign.verify.foreign_models import brevitas_model, keras_model
+from refdesign.verify.fuzz.onnx_models import brevitas_model, keras_model
 from tests.formats.onnx_runs import LEVELS, runtime
 
 

@@ -17,7 +17,8 @@ import pytest
 from refdesign.errors import RefdesignError
 from refdesign.formats import torch_file
 from refdesign.formats.torch_pickle import Unknown, load
-from refdesign.verify.fuzz_foreign import old_state_dict, pickled, state_dict, zipped
+from refdesign.verify.fuzz.foreign_files import old_state_dict, pickled, state_dict
+from refdesign.verify.fuzz.mutations import zipped
 
 pytest.importorskip("torch", reason="the extra 'torch' is not installed")
 
