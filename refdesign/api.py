@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 import refdesign.formats.conversion as conversion
 import refdesign.formats.native as native
 from refdesign import run as _run
+from refdesign.checks import shown
 from refdesign.errors import RefdesignError
 from refdesign.fold import Thresholds
 from refdesign.network import NetworkData
@@ -100,6 +101,7 @@ class Network(NetworkData):
         Raises:
             RefdesignError: the file cannot be written.
         """
+        _check_path("save", path)
         native.write(self, path)
 
     @classmethod
@@ -130,7 +132,13 @@ def load(path: str | PathLike[str], **options: Any) -> Network:
     Traceback (most recent call last):
     refdesign.errors.RefdesignError: /nowhere/net.pt: cannot be read: No such file or directory
     """
+    _check_path("load", path)
     return Network.from_data(conversion.read(path, **options).network)
+
+
+def _check_path(where: str, path: object) -> None:
+    if not isinstance(path, (str, PathLike)):
+        raise RefdesignError(f"{where}: found {shown(path)}, expected the path of a file")
 
 
 def pretrained_names() -> tuple[str, ...]:

@@ -160,7 +160,7 @@ class Batch:
         if isinstance(layer, AveragePool):
             result = average_pool2d(x, layer.size)
         elif isinstance(layer, RealDense):
-            flat = x.reshape(len(x), -1)
+            flat = x.reshape(len(x), layer.weights.shape[1])
             if layer.input_batch_norm is not None:
                 flat = batch_norm(flat, layer.input_batch_norm, self.network.conventions.arithmetic)
             result = real_dense(flat, layer.weights, layer.bias)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from refdesign.checks import as_array, is_whole
 from refdesign.errors import RefdesignError
 
 WORD = 64
@@ -60,8 +61,8 @@ class PackedBits:
     nonzero: NDArray[np.uint64] | None = None
 
     def __post_init__(self) -> None:
-        if self.length < 1:
-            raise RefdesignError(f"packed bits, length: found {self.length}, expected at least 1")
+        if not is_whole(self.length, 1):
+            raise RefdesignError(f"packed bits, length: found {self.length!r}, expected at least 1")
         self._check("words", self.words)
         if self.nonzero is not None:
             self._check("nonzero", self.nonzero)
@@ -106,8 +107,8 @@ def pack(x: ArrayLike, axis: int = -1) -> PackedBits:
     Traceback (most recent call last):
     refdesign.errors.RefdesignError: pack: found the value 0 at index (1,), expected +1 or -1
     """
-    array = np.asarray(x)
-    if array.ndim == 0 or not -array.ndim <= axis < array.ndim:
+    array = as_array("pack", x)
+    if array.ndim == 0 or not is_whole(axis, -array.ndim) or axis >= array.ndim:
         raise RefdesignError(f"pack: found shape {array.shape}, expected an axis {axis}")
     if array.dtype != np.bool_:
         if array.dtype.kind not in "iuf":
@@ -139,12 +140,24 @@ def pack_bool(bits: NDArray[np.bool_]) -> PackedBits:
     return PackedBits(words, length)
 
 
+def check_packed(where: str, value: object) -> None:
+    """Refuse what is no `PackedBits`, such as an array that was not packed.
+
+    >>> check_packed("binary_dense, inputs", np.ones((2, 3)))
+    Traceback (most recent call last):
+    refdesign.errors.RefdesignError: binary_dense, inputs: found a ndarray, expected PackedBits, as pack(...) makes them
+    """
+    if not isinstance(value, PackedBits):
+        raise RefdesignError(f"{where}: found a {type(value).__name__}, expected PackedBits, as pack(...) makes them")
+
+
 def unpack(packed: PackedBits) -> NDArray[np.int8]:
     """The elements as int8: +1 and -1, and 0 where `packed.nonzero` says so. Shape `packed.shape`.
 
     >>> unpack(pack([1, -1, 1]))
     array([ 1, -1,  1], dtype=int8)
     """
+    check_packed("unpack", packed)
     bits = _unpack_words(packed.words, packed.length)
     values = bits.view(np.int8) * np.int8(2) - np.int8(1)
     if packed.nonzero is not None:
@@ -170,11 +183,13 @@ def xnor_popcount(a: PackedBits, b: PackedBits) -> NDArray[np.int32]:
         int32, the broadcast shape of the leading axes.
 
     Raises:
-        RefdesignError: the lengths differ, or the leading axes do not broadcast.
+        RefdesignError: not packed bits, the lengths differ, or the leading axes do not broadcast.
 
     >>> int(xnor_popcount(pack([1, 1, -1]), pack([1, -1, -1])))
     1
     """
+    check_packed("xnor_popcount, a", a)
+    check_packed("xnor_popcount, b", b)
     if a.length != b.length:
         raise RefdesignError(f"xnor_popcount: found lengths {a.length} and {b.length}, expected equal ones")
     try:

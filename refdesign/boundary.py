@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdesign.conventions import Conventions
+from refdesign.domain import AttainableDomain, Int64Array
 from refdesign.errors import RefdesignError
 from refdesign.ops.batch_norm import FLOAT32_INTEGERS, batch_norm, subtract_threshold
 from refdesign.ops.dither import phase_thresholds
@@ -22,89 +23,8 @@ from refdesign.ops.exact import KERAS_ROUND_EXPONENT, SCALE, ExactBatchNorm, Exa
 from refdesign.ops.sign import KERAS_ROUND_BOUNDARY
 from refdesign.parameters import BatchNorm, Float32Array, ThresholdKernel
 
-Int64Array = NDArray[np.int64]
-DomainLike = tuple[int | Int64Array, int | Int64Array, int]
-
 _UNIT = 2.0**-53
 _ROUNDINGS = 16.0  # at most thirteen roundings lie between the parameters and the estimate of the boundary
-
-
-@dataclass(frozen=True, eq=False)
-class AttainableDomain:
-    """The attainable accumulators of each channel: low, low + step, ..., high.
-
-    Attributes:
-        low, high: int64, shape (C,).
-        step: the distance between neighbours, at least 1.
-
-    >>> AttainableDomain.of((-3, 3, 2), fan_in=3, channels=2).counts
-    array([4, 4])
-    """
-
-    low: Int64Array
-    high: Int64Array
-    step: int
-
-    @classmethod
-    def of(cls, domain: DomainLike | None, *, fan_in: int, channels: int) -> AttainableDomain:
-        """The domain that a caller names; None is every integer in [-fan_in, fan_in].
-
-        Raises:
-            RefdesignError: not integers, another number of channels, an empty or uneven range, or beyond int32.
-        """
-        if isinstance(fan_in, bool) or not isinstance(fan_in, (int, np.integer)) or fan_in < 1:
-            raise RefdesignError(f"fold, fan_in: found {fan_in!r}, expected a positive integer")
-        low, high, step = (-int(fan_in), int(fan_in), 1) if domain is None else domain
-        if isinstance(step, bool) or not isinstance(step, (int, np.integer)) or step < 1:
-            raise RefdesignError(f"fold, domain: found the step {step!r}, expected a positive integer")
-        ends = []
-        for name, value in (("low", low), ("high", high)):
-            end = np.asarray(value)
-            if end.dtype.kind not in "iu" or end.shape not in ((), (channels,)):
-                raise RefdesignError(
-                    f"fold, domain: found {name} as {end.dtype} of shape {end.shape}, "
-                    f"expected an integer or one for each of {channels} channels"
-                )
-            if end.min() < -(2**31) or end.max() >= 2**31:
-                raise RefdesignError(
-                    f"fold, domain: found {name} = {end.min() if end.min() < 0 else end.max()}, "
-                    "expected accumulators that int32 holds"
-                )
-            ends.append(np.broadcast_to(end.astype(np.int64), (channels,)))
-        span = ends[1] - ends[0]
-        wrong = np.flatnonzero((span < 0) | (span % step != 0))
-        if wrong.size:
-            channel = int(wrong[0])
-            raise RefdesignError(
-                f"fold, domain: found {ends[0][channel]} to {ends[1][channel]} in steps of {step} in channel "
-                f"{channel}, expected low <= high, a whole number of steps apart"
-            )
-        return cls(ends[0], ends[1], int(step))
-
-    @property
-    def counts(self) -> Int64Array:
-        """How many accumulators each channel can attain, int64, shape (C,)."""
-        return (self.high - self.low) // self.step + 1
-
-    def at(self, index: Int64Array) -> NDArray[np.int32]:
-        """The accumulators at these places (0 is low), int32; `index` has the channels last."""
-        return (self.low + self.step * index).astype(np.int32)
-
-    def text(self) -> str:
-        """The domain over all channels, in short.
-
-        >>> AttainableDomain.of((-3, 3, 2), fan_in=3, channels=2).text()
-        '-3..3 by 2'
-        """
-        return f"{self.low.min()}..{self.high.max()} by {self.step}"
-
-    def to_dict(self) -> dict[str, object]:
-        """The domain as plain data for JSON.
-
-        >>> AttainableDomain.of(None, fan_in=3, channels=2).to_dict()
-        {'low': [-3, -3], 'high': [3, 3], 'step': 1}
-        """
-        return {"low": self.low.tolist(), "high": self.high.tolist(), "step": self.step}
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from refdesign.boundary import AttainableDomain, Boundaries, Int64Array, IntegerThresholds, boundaries, program_z
+from refdesign.boundary import Boundaries, IntegerThresholds, boundaries, program_z
+from refdesign.checks import is_whole
 from refdesign.conventions import Conventions
+from refdesign.domain import AttainableDomain, Int64Array
 from refdesign.errors import RefdesignError
 from refdesign.ops.dither import phase_thresholds
 from refdesign.ops.exact import KERAS_ROUND_EXPONENT, SCALE, ExactBatchNorm
@@ -172,7 +174,7 @@ class Certificate:
             RefdesignError: there is no such phase or channel.
         """
         where = (row, column, channel)
-        if not all(0 <= index < extent for index, extent in zip(where, self.shape, strict=True)):
+        if not all(is_whole(index, 0) and index < extent for index, extent in zip(where, self.shape, strict=True)):
             raise RefdesignError(
                 f"certificate: found phase ({row}, {column}) and channel {channel}, expected from 0 to below "
                 f"{self.shape}"

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
+from refdesign.checks import shown
 from refdesign.errors import RefdesignError
 
 ARITHMETICS = ("real", "torch", "onnxruntime", "keras", "released_torch")
@@ -110,6 +111,8 @@ word_order
         >>> Conventions.from_dict(LARQ.to_dict()) == LARQ
         True
         """
+        if not isinstance(data, Mapping):
+            raise RefdesignError(f"conventions: found {shown(data)}, expected the choices by name")
         _check_names(data)
         for name in sorted(_CHOICES):
             if name not in data:
@@ -135,7 +138,7 @@ PAPER.replace(arithmetic='torch')
     """
     if not isinstance(found, Conventions):
         raise RefdesignError(
-            f"{where}, conventions: found {found!r:.80}, expected a Conventions, such as PAPER or "
+            f"{where}, conventions: found {shown(found)}, expected a Conventions, such as PAPER or "
             "PAPER.replace(arithmetic='torch')"
         )
 

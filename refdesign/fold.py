@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdesign.bits import PackedBits, pack_bool, tail_mask, words_for
-from refdesign.boundary import AttainableDomain, DomainLike, Int64Array, IntegerThresholds, boundaries
+from refdesign.boundary import IntegerThresholds, boundaries
 from refdesign.certificate import Certificate
 from refdesign.conventions import Conventions, check_conventions
+from refdesign.domain import AttainableDomain, DomainLike, Int64Array
 from refdesign.errors import RefdesignError
 from refdesign.ops.dither import first_phase, phases
 from refdesign.ops.padding import as_pair

@@ -20,8 +20,6 @@ PADDING_MODES = ("zeros", "ones", "minus_ones", "symmetric", "reflect", "edge", 
 """How positions outside the map are filled (docs/method.md, section 2)."""
 
 Pair = tuple[int, int]
-Domain = tuple[NDArray[np.int64], NDArray[np.int64], int]
-"""Attainable accumulators: lowest and highest (int64, per channel) and the step between neighbours."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,47 +294,6 @@ LAYER_KINDS: dict[str, type[Layer]] = {
     for cls in (BinaryConv2d, PixelConv2d, RealConv2d, CombinedConv2d, BinaryDense, AveragePool, RealDense)
 }
 """Layer classes by the name that files carry."""
-
-
-def accumulator_domain(layer: Stage, *, ternary_input: bool = False) -> Domain:
-    """The attainable accumulators of a layer: per channel lowest and highest (int64, (O,)), and the step.
-
-    Args:
-        layer: a layer with integer accumulators.
-        ternary_input: whether its inputs can be 0 (exact ties under `sign_at_zero=0`).
-
-    >>> layer = BinaryDense(name="d", weights=PackedBits(np.zeros((1, 1), np.uint64), 3))
-    >>> accumulator_domain(layer)
-    (array([-3]), array([3]), 2)
-    """
-    if isinstance(layer, PixelConv2d):
-        return _pixel_domain(layer)
-    if not isinstance(layer, (BinaryConv2d, BinaryDense)):
-        raise RefdesignError(f"layer {layer.name!r}: has no integer accumulator")
-    bound = np.full(layer.out_channels, layer.fan_in, dtype=np.int64)
-    sparse = ternary_input or (isinstance(layer, BinaryConv2d) and layer.pads_with_zeros)
-    return -bound, bound, 1 if sparse else 2
-
-
-def _pixel_domain(layer: PixelConv2d) -> Domain:
-    values = (layer.offset, layer.multiplier * 255 + layer.offset)
-    low, high = min(values), max(values)
-    fill = {"zeros": 0, "ones": 1, "minus_ones": -1}.get(layer.padding_mode)
-    padded = layer.padding != (0, 0) and fill is not None
-    if padded and fill is not None:
-        low, high = min(low, fill), max(high, fill)
-    if isinstance(layer.weights, PackedBits):
-        ones = np.bitwise_count(layer.weights.words).sum(axis=(1, 2, 3), dtype=np.int64)
-        positive, negative = ones, layer.fan_in - ones
-        step = abs(layer.multiplier) if not padded else 1
-    else:
-        weights = layer.weights.astype(np.int64).reshape(layer.out_channels, -1)
-        positive = np.where(weights > 0, weights, 0).sum(axis=1)
-        negative = np.where(weights < 0, -weights, 0).sum(axis=1)
-        step = 1
-    lowest = positive * low - negative * high
-    highest = positive * high - negative * low
-    return lowest, highest, max(step, 1)
 
 
 def fold_channels(layer: Stage) -> BatchNorm:

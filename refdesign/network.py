@@ -6,11 +6,13 @@ are. What a layer takes and leaves is a property of its class; `NetworkData` che
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from refdesign.conventions import PAPER, Conventions
+from refdesign.checks import shown
+from refdesign.conventions import PAPER, Conventions, check_conventions
+from refdesign.domain import Domain, accumulator_domain
 from refdesign.errors import RefdesignError
 from refdesign.layers import (
     LAYER_KINDS,
@@ -20,7 +22,6 @@ from refdesign.layers import (
     BinaryDense,
     CombinedConv2d,
     Convolution,
-    Domain,
     Layer,
     MaxPool,
     Pair,
@@ -29,7 +30,6 @@ from refdesign.layers import (
     RealDense,
     Shortcut,
     Stage,
-    accumulator_domain,
     describe,
     fold_channels,
 )
@@ -83,8 +83,11 @@ class NetworkData:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_conventions(f"network {self.name!r}", self.conventions)
+        if not isinstance(self.layers, Sequence):
+            raise RefdesignError(f"network {self.name!r}, layers: found {shown(self.layers)}, expected a tuple")
         object.__setattr__(self, "layers", tuple(self.layers))
-        object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
+        object.__setattr__(self, "metadata", MappingProxyType(_texts(self.name, self.metadata)))
         object.__setattr__(self, "_shapes", fitted(self.name, self.input_shape, self.layers))
 
     def __getstate__(self) -> dict[str, object]:
@@ -128,6 +131,14 @@ class NetworkData:
         for layer in self.layers:
             names += layer_outputs(self, layer)
         return (*names, "logits")
+
+
+def _texts(name: str, metadata: Mapping[str, str]) -> dict[str, str]:
+    if not isinstance(metadata, Mapping) or not all(
+        isinstance(text, str) for entry in metadata.items() for text in entry
+    ):
+        raise RefdesignError(f"network {name!r}, metadata: found {shown(metadata)}, expected texts by key")
+    return dict(metadata)
 
 
 def layer_outputs(network: NetworkData, layer: Layer) -> list[str]:

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from refdesign.checks import as_array
 from refdesign.errors import RefdesignError
 
 Float32Array = NDArray[np.float32]
 
 
 def _float32_vector(field: str, value: ArrayLike, channels: int | None) -> Float32Array:
-    array = np.asarray(value)
-    if array.dtype.kind not in "iuf" or array.ndim != 1:
+    array = as_array(f"batch norm, {field}", value)
+    if array.dtype.kind not in "iuf" or array.ndim != 1 or not array.size:
         raise RefdesignError(
             f"batch norm, {field}: found {array.dtype} of shape {array.shape}, expected float32 per channel"
         )
@@ -48,7 +49,7 @@ class RationalAffine:
     """An exact map of accumulators into a batch norm: x = (numerator*a + offsets[c])/denominator.
 
     It carries the normalisation of pixels, which float32 parameters could only approximate;
-    `refdesign.network.normalise_pixels` makes it.
+    `refdesign.normalise_pixels` makes it.
 
     Attributes:
         numerator, denominator: positive integers below 2**255.
@@ -136,10 +137,11 @@ expected a positive sum
         object.__setattr__(self, "gamma", gamma)
         for field in ("beta", "mean", "variance", "alpha", "k", "c"):
             value = getattr(self, field)
-            if value is not None:
+            if value is not None or field in ("beta", "mean", "variance"):
                 object.__setattr__(self, field, _float32_vector(field, value, gamma.size))
+        given = as_array("batch norm, epsilon", self.epsilon)
         with np.errstate(over="ignore"):
-            epsilon = float(np.float32(self.epsilon))
+            epsilon = float(np.float32(given)) if given.shape == () and given.dtype.kind in "iuf" else np.nan
         if not np.isfinite(epsilon):
             raise RefdesignError(f"batch norm, epsilon: found {self.epsilon}, expected a finite number")
         object.__setattr__(self, "epsilon", epsilon)
@@ -152,6 +154,9 @@ expected a positive sum
         if self.c is not None and self.k is None:
             raise RefdesignError("batch norm, c: found c without k, expected both or k alone")
         if self.affine is not None:
+            if not isinstance(self.affine, RationalAffine):
+                found = type(self.affine).__name__
+                raise RefdesignError(f"batch norm, affine: found a {found}, expected a RationalAffine")
             if len(self.affine.offsets) != gamma.size:
                 raise RefdesignError(
                     f"batch norm, affine: found {len(self.affine.offsets)} offsets, expected {gamma.size} as in gamma"
@@ -192,8 +197,11 @@ class ThresholdKernel:
         ) -> None: ...
 
     def __post_init__(self) -> None:
+        given = as_array("threshold kernel, values", self.values)
+        if given.dtype.kind not in "iuf":
+            raise RefdesignError(f"threshold kernel, values: found {given.dtype}, expected numbers")
         with np.errstate(over="ignore"):
-            values = np.array(self.values, dtype=np.float32)
+            values = given.astype(np.float32)
         if values.ndim == 2:
             values = values[:, :, np.newaxis]
         if values.ndim != 3 or values.size == 0:
@@ -203,10 +211,10 @@ class ThresholdKernel:
         values.flags.writeable = False
         object.__setattr__(self, "values", values)
         if self.level_set is not None:
-            object.__setattr__(self, "level_set", tuple(float(level) for level in self.level_set))
+            object.__setattr__(self, "level_set", _level_set(self.level_set))
         if self.levels is None:
             return
-        levels = np.array(self.levels)
+        levels = as_array("threshold kernel, levels", self.levels)
         if levels.ndim == 2:
             levels = levels[:, :, np.newaxis]
         if levels.dtype.kind not in "iu" or levels.shape != values.shape:
@@ -233,12 +241,21 @@ class ThresholdKernel:
         >>> ThresholdKernel.from_levels([[0, 1]], (0.0, 2.5)).values[0, :, 0]
         array([0. , 2.5], dtype=float32)
         """
-        indices = np.asarray(levels)
+        indices, known = as_array("threshold kernel, levels", levels), _level_set(level_set)
         if indices.dtype.kind not in "iu" or indices.size == 0:
             raise RefdesignError(f"threshold kernel, levels: found {indices.dtype}, expected integers")
-        if indices.min() < 0 or indices.max() >= len(level_set):
+        if indices.min() < 0 or indices.max() >= len(known):
             raise RefdesignError("threshold kernel, levels: an index lies outside the level set")
-        return cls(np.asarray(level_set, dtype=np.float64)[indices].astype(np.float32), indices, tuple(level_set))
+        return cls(np.array(known)[indices].astype(np.float32), indices, known)
+
+
+def _level_set(values: Sequence[float]) -> tuple[float, ...]:
+    array = as_array("threshold kernel, level_set", values)
+    if array.dtype.kind not in "iuf" or array.ndim != 1:
+        raise RefdesignError(
+            f"threshold kernel, level_set: found {array.dtype} of shape {array.shape}, expected numbers in a row"
+        )
+    return tuple(float(level) for level in array)
 
 
 def check_parameters(where: str, batch_norm: object, kernel: object) -> None:

@@ -174,7 +174,7 @@ class FloatPath:
         if isinstance(layer, BinaryConv2d):
             return unpacked.conv2d(x, unpack(layer.weights), **layer.geometry)
         if isinstance(layer, BinaryDense):
-            return unpacked.dense(x.reshape(len(x), -1), unpack(layer.weights))
+            return unpacked.dense(x.reshape(len(x), layer.fan_in), unpack(layer.weights))
         raise RefdesignError(f"layer {layer.name!r}: has no integer accumulator")
 
     def bases(self, layer: CombinedConv2d, x: Any) -> list[NDArray[np.int32]]:

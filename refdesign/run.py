@@ -8,7 +8,7 @@ bit for bit; what they share is the order of the layers, and the real stream of 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Any
 
@@ -17,11 +17,9 @@ from numpy.typing import NDArray
 
 from refdesign import naive
 from refdesign.batch import Batch
+from refdesign.checks import is_whole
 from refdesign.errors import RefdesignError
-from refdesign.network import (
-    NetworkData,
-    Stage,
-)
+from refdesign.network import NetworkData, Stage
 from refdesign.paths import Path, prepared_path
 
 PATHS = ("packed", "float", "naive")
@@ -47,6 +45,8 @@ def check_outputs(network: NetworkData, outputs: str | Sequence[str]) -> tuple[s
     """The names of the outputs asked for, in order of execution; `"all"` is every one."""
     if outputs == "all":
         return network.output_names
+    if not isinstance(outputs, (str, Collection)):
+        raise RefdesignError(f"outputs: found a {type(outputs).__name__}, expected 'all', a name or names")
     asked = (outputs,) if isinstance(outputs, str) else tuple(outputs)
     for name in asked:
         if name not in network.output_names:
@@ -95,8 +95,8 @@ def iter_run(
     if path not in PATHS:
         raise RefdesignError(f"path: found {path!r}, expected one of {', '.join(PATHS)}")
     size = (1 if path == "naive" else default_batch_size(network)) if batch_size is None else batch_size
-    if size < 1 or workers < 1:
-        raise RefdesignError(f"batch_size, workers: found {size} and {workers}, expected at least 1")
+    if not (is_whole(size, 1) and is_whole(workers, 1)):
+        raise RefdesignError(f"batch_size, workers: found {size!r} and {workers!r}, expected integers of at least 1")
     return _iterate(network, images, path, wanted, size, workers, progress)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import refdesign
-from refdesign import BatchNorm, PackedBits, RefdesignError, ThresholdKernel, models, pack
+from refdesign import BatchNorm, Network, PackedBits, RefdesignError, ThresholdKernel, models, pack
 from refdesign.network import BinaryConv2d, BinaryDense, MaxPool, NetworkData, PixelConv2d
 
 ONE = np.ones(3, np.float32)
@@ -161,6 +161,56 @@ CASES: list[tuple[Callable[[], object], tuple[str, ...]]] = [
         ("binary_conv2d, inputs: found shape (1, 5, 7, 3), expected (N, H, W, 4)",),
     ),
     (lambda: refdesign.binary_dense(bits(2, 5), bits(3, 6)), ("binary_dense, inputs: found shape (2, 5), expected",)),
+    # Values of another type.
+    (lambda: pack([[1, -1], [1]]), ("pack: found a list that is no array",)),
+    (lambda: refdesign.unpack(as_any(ONE)), ("unpack: found a ndarray, expected PackedBits",)),
+    (lambda: refdesign.xnor_popcount(bits(3), as_any([1, 1, 1])), ("xnor_popcount, b: found a list",)),
+    (lambda: refdesign.binary_conv2d(as_any(ONE), bits(2, 3, 3, 4)), ("binary_conv2d, inputs: found a ndarray",)),
+    (lambda: refdesign.binary_conv2d(bits(1, 5, 7, 4), as_any(ONE)), ("binary_conv2d, weights: found a ndarray",)),
+    (
+        lambda: refdesign.binary_conv2d(bits(1, 5, 7, 4), bits(2, 3, 3, 4), stride=as_any(1.5)),
+        ("stride: found 1.5, expected an integer of at least 1, or two",),
+    ),
+    (
+        lambda: refdesign.binary_conv2d(bits(1, 5, 7, 4), bits(2, 3, 3, 4), padding_mode=as_any(["ones"])),
+        ("padding_mode: found ['ones'], expected one of zeros, ones",),
+    ),
+    (lambda: refdesign.binary_dense(as_any(ONE), bits(3, 6)), ("binary_dense, inputs: found a ndarray",)),
+    (lambda: refdesign.max_pool2d(as_any([[1]]), 1), ("max_pool2d: found a list, expected a NumPy array",)),
+    (lambda: refdesign.max_pool2d(np.ones((1, 3, 5, 2)), as_any(None)), ("max_pool2d, size: found None",)),
+    (lambda: BatchNorm([], [], [], [], 1.0), ("batch norm, gamma: found float64 of shape (0,)",)),
+    (lambda: BatchNorm(ONE, ONE, ONE, as_any(None), 1.0), ("batch norm, variance: found object of shape ()",)),
+    (lambda: BatchNorm(ONE, ONE, ONE, ONE, as_any("small")), ("batch norm, epsilon: found small, expected a finite",)),
+    (lambda: BatchNorm(ONE, ONE, ONE, ONE, 0.0, affine=as_any(1)), ("affine: found a int, expected a RationalAffine",)),
+    (lambda: ThresholdKernel([["a"]]), ("threshold kernel, values: found <U1, expected numbers",)),
+    (lambda: ThresholdKernel([[0.5]], [[0]], as_any(0.5)), ("level_set: found float64 of shape (), expected numbers",)),
+    (
+        lambda: refdesign.threshold_map(ThresholdKernel([[1]]), as_any(2.0), 3, 1, refdesign.PAPER),
+        ("dither: found a map of 2.0 pixels",),
+    ),
+    (lambda: refdesign.dithered_sign(as_any([[1.0]]), None, refdesign.PAPER), ("dithered_sign, y: found a list",)),
+    (
+        lambda: refdesign.fold(NORM, None, fan_in=3, conventions=refdesign.PAPER, domain=as_any(3)),
+        ("fold, domain: found 3, expected (low, high, step)",),
+    ),
+    (lambda: PLAIN.rule(as_any(0.5), 0, 0), ("found phase (0.5, 0) and channel 0",)),
+    (lambda: refdesign.Conventions.from_dict(as_any(None)), ("conventions: found None, expected the choices by name",)),
+    (lambda: refdesign.load(as_any(None)), ("load: found None, expected the path of a file",)),
+    # Architectures.
+    (lambda: models.resnet20(input_shape=as_any(32)), ("resnet20, input_shape: found 32, expected (H, W, C)",)),
+    (lambda: models.binarynet(width=as_any("half")), ("width: found 'half', expected a positive multiplier",)),
+    (lambda: models.binarynet(widths=(0, 1), width=1 / 64), ("widths: found 0, expected integers of at least 1",)),
+    (lambda: models.vgg_small(classes=0, width=1 / 64), ("layer 'fc': found 0 outputs, expected an integer",)),
+    (lambda: models.vgg_small(seed=-1), ("vgg_small, seed: found -1, expected an integer from 0 on",)),
+    (lambda: models.vgg_small(kernel=as_any([[1]]), width=1 / 64), ("vgg_small, kernel: found a list",)),
+    (lambda: models.vgg_small(parameters=as_any([1])), ("vgg_small, parameters: found [1], expected",)),
+    # The design of threshold kernels.
+    (
+        lambda: refdesign.design.optimal_kernel(as_any(np.ones((2, 2))), (2, 2)),
+        ("joint: found array([[1., 1.], [1., 1.]]), expected a JointDistribution",),
+    ),
+    (lambda: refdesign.design.joint_distribution([[[1, 1], [1]]]), ("maps: found a list that is no array",)),
+    (lambda: refdesign.design.published(as_any(["v1"])), ("kernel: found the name ['v1'], expected one of",)),
 ]  # fmt: skip
 
 
@@ -200,5 +250,20 @@ def test_paths_and_outputs() -> None:
         small.run(images, path="quick")
     with pytest.raises(RefdesignError, match=r"outputs: found 'conv9.bits', expected 'all' or some of conv1"):
         small.run(images, outputs=["conv9.bits"])
+    with pytest.raises(RefdesignError, match="outputs: found a int, expected 'all', a name or names"):
+        small.run(images, outputs=as_any(3))
+    with pytest.raises(RefdesignError, match=r"batch_size, workers: found 1.5 and 1, expected integers of at least 1"):
+        small.run(images, batch_size=as_any(1.5))
     with pytest.raises(RefdesignError, match="pretrained: found 'imagenet', expected one of"):
         refdesign.pretrained("imagenet")
+
+
+@pytest.mark.parametrize("path", ["packed", "float", "naive"])
+@pytest.mark.parametrize("model", [models.binarynet, models.resnet20])
+def test_no_images(model: Callable[..., Network], path: str) -> None:
+    """No images are ordinary input: every output is there, empty, of the shape and dtype that others have."""
+    network = model(input_shape=(8, 12, 3), width=1 / 16)
+    one = network.run(np.zeros((1, 8, 12, 3), np.uint8), outputs="all")
+    none = network.run(np.zeros((0, 8, 12, 3), np.uint8), path=path, outputs="all")
+    assert {name: (0, *value.shape[1:]) for name, value in one.items()} == {n: v.shape for n, v in none.items()}
+    assert [value.dtype for value in one.values()] == [value.dtype for value in none.values()]

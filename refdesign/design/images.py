@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from refdesign.checks import is_whole, shown
 from refdesign.design.joint import JointDistribution, accumulator_values, check_weights, count_triples
 from refdesign.design.parallel import Checkpoint, Progress, check_jobs, fingerprint, ordered
 from refdesign.errors import RefdesignError, missing_extra
@@ -110,8 +111,8 @@ def random_weights(k: int, count: int, seed: int) -> Counts:
     (3, 2, 2)
     """
     accumulator_values(k)
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise RefdesignError(f"weights: found a count of {count!r}, expected 1 or more")
+    if not is_whole(count, 1):
+        raise RefdesignError(f"weights: found a count of {shown(count)}, expected 1 or more")
     return np.random.default_rng(seed).integers(0, 2, (count, k, k)) * 2 - 1
 
 

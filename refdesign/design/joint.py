@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from refdesign.checks import as_array, is_whole, shown
 from refdesign.errors import RefdesignError
 
 __all__ = ["JointDistribution", "accumulator_values", "joint_distribution", "random_joint_distribution"]
@@ -130,8 +131,8 @@ def accumulator_values(k: int) -> NDArray[np.int64]:
     >>> accumulator_values(2)
     array([-4, -2,  0,  2,  4])
     """
-    if isinstance(k, bool) or not isinstance(k, int | np.integer) or k < 1:
-        raise RefdesignError(f"convolution, k: found {k!r}, expected a whole number of 1 or more")
+    if not is_whole(k, 1):
+        raise RefdesignError(f"convolution, k: found {shown(k)}, expected a whole number of 1 or more")
     return np.arange(-(int(k) ** 2), int(k) ** 2 + 1, 2)
 
 
@@ -160,7 +161,7 @@ def joint_distribution(maps: ArrayLike, *, k: int = 3) -> JointDistribution:
     >>> joint.observations, float(joint.probability[5, 6, 9])
     (2, 0.5)
     """
-    array = np.asarray(maps)
+    array = as_array("maps", maps)
     size = accumulator_values(k).size
     if array.dtype.kind not in "iu" or array.ndim != 3:
         raise RefdesignError(f"maps: found {array.dtype} of shape {array.shape}, expected integers (N, H, W)")
@@ -178,12 +179,12 @@ def joint_distribution(maps: ArrayLike, *, k: int = 3) -> JointDistribution:
 
 def check_weights(weights: ArrayLike, k: int | None = None) -> NDArray[np.int64]:
     """Weights as int64 (O, k, k) in {-1, +1}; (k, k) is taken as O = 1."""
-    array = np.asarray(weights)
+    array = as_array("weights", weights)
     if array.ndim == 2:
         array = array[np.newaxis]
     expected = "(k, k) or (O, k, k)" if k is None else f"({k}, {k}) or (O, {k}, {k})"
     if array.ndim != 3 or array.shape[0] < 1 or array.shape[1] != array.shape[2] or k not in (None, array.shape[1]):
-        raise RefdesignError(f"weights: found shape {np.shape(weights)}, expected {expected}")
+        raise RefdesignError(f"weights: found shape {array.shape}, expected {expected}")
     if array.dtype.kind not in "iuf" or not np.isin(array, (-1, 1)).all():
         raise RefdesignError("weights: found values other than -1 and +1, expected a binary convolution's weights")
     return array.astype(np.int64)

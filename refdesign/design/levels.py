@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_banded
 from scipy.special import erf, erfc, erfinv
 
+from refdesign.checks import is_whole, shown
 from refdesign.errors import RefdesignError
 
 __all__ = [
@@ -49,8 +50,8 @@ class Quantiser:
 
 
 def _check_count(n: int) -> int:
-    if isinstance(n, bool) or not isinstance(n, int | np.integer) or not 1 <= n <= LARGEST_LEVELS:
-        raise RefdesignError(f"levels: found {n!r}, expected a number of levels from 1 to {LARGEST_LEVELS}")
+    if not is_whole(n, 1) or n > LARGEST_LEVELS:
+        raise RefdesignError(f"levels: found {shown(n)}, expected a number of levels from 1 to {LARGEST_LEVELS}")
     return int(n)
 
 

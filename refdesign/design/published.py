@@ -52,7 +52,7 @@ def published(name: str) -> ThresholdKernel:
     ((3, 3, 1), [2, 1, 2], 0.9671384551810105)
     """
     kernels = _data()["kernels"]
-    if name not in kernels:
+    if not isinstance(name, str) or name not in kernels:
         raise RefdesignError(f"kernel: found the name {name!r}, expected one of {', '.join(published_names())}")
     entry = kernels[name]
     return ThresholdKernel.from_levels(entry["levels"], LEVEL_SETS[entry["level_set"]])

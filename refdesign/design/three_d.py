@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from refdesign.checks import is_whole, shown
 from refdesign.design.levels import level_indices
 from refdesign.design.total_variation import check_levels
 from refdesign.errors import RefdesignError
@@ -36,8 +37,8 @@ def shift(kernel_levels: ArrayLike, slices: int, *, levels: ArrayLike = PAPER_LE
     >>> shift([[1, 9]], 3)[0].tolist()
     [[1.0, 3.0, 5.0], [9.0, 0.0, 1.0]]
     """
-    if isinstance(slices, bool) or not isinstance(slices, int | np.integer) or slices < 1:
-        raise RefdesignError(f"slices: found {slices!r}, expected a whole number of 1 or more")
+    if not is_whole(slices, 1):
+        raise RefdesignError(f"slices: found {shown(slices)}, expected a whole number of 1 or more")
     indices = _plane(kernel_levels, levels)
     level_set = check_levels(levels)
     return np.asarray(level_set[(indices[:, :, np.newaxis] + np.arange(slices)) % level_set.size])

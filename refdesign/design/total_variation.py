@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from refdesign.checks import as_array, is_whole, shown
 from refdesign.design.joint import JointDistribution
 from refdesign.errors import RefdesignError
 
@@ -56,15 +57,17 @@ def check_levels(levels: ArrayLike | None, joint: JointDistribution | None = Non
     None stands for the joint distribution's own, the range of a ReLU.
 
     Raises:
-        RefdesignError: no, unsorted, repeated, negative or non-finite levels.
+        RefdesignError: no, unsorted, repeated, negative or non-finite levels; a joint that is none.
 
     >>> check_levels([0, 3, 1])
     Traceback (most recent call last):
     refdesign.errors.RefdesignError: levels: found 3.0 before 1.0, expected ascending levels
     """
+    if joint is not None and not isinstance(joint, JointDistribution):
+        raise RefdesignError(f"joint: found {shown(joint)}, expected a JointDistribution")
     if levels is None and joint is not None:
         return check_levels(joint.levels)
-    array = np.asarray(levels)
+    array = np.asarray(None) if levels is None else as_array("levels", levels)
     if array.dtype.kind not in "iuf" or array.ndim != 1 or array.size == 0:
         raise RefdesignError(f"levels: found {array.dtype} of shape {array.shape}, expected a list of numbers")
     array = array.astype(np.float64)
@@ -87,18 +90,17 @@ def check_shape(shape: Any) -> tuple[int, int]:
     try:
         m, n = shape
     except (TypeError, ValueError):
-        raise RefdesignError(f"shape: found {shape!r}, expected rows and columns (m, n)") from None
-    for extent in (m, n):
-        if isinstance(extent, bool) or not isinstance(extent, int | np.integer) or extent < 1:
-            raise RefdesignError(f"shape: found {shape!r}, expected two whole numbers of 1 or more")
+        raise RefdesignError(f"shape: found {shown(shape)}, expected rows and columns (m, n)") from None
+    if not (is_whole(m, 1) and is_whole(n, 1)):
+        raise RefdesignError(f"shape: found {shown(shape)}, expected two whole numbers of 1 or more")
     if int(m) * int(n) > LARGEST_PERIOD:
         raise RefdesignError(f"shape: found {m} x {n}, expected at most {LARGEST_PERIOD} cells")
     return int(m), int(n)
 
 
 def _check_choice(field: str, found: str, choices: tuple[str, ...]) -> None:
-    if found not in choices:
-        raise RefdesignError(f"{field}: found {found!r}, expected one of {', '.join(choices)}")
+    if not isinstance(found, str) or found not in choices:
+        raise RefdesignError(f"{field}: found {shown(found)}, expected one of {', '.join(choices)}")
 
 
 def pattern_probabilities(joint: JointDistribution, levels: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -219,7 +221,7 @@ def _kernel_mean(kernel_levels: ArrayLike, level_set: NDArray[np.float64], table
 
 
 def _check_kernel(kernel_levels: ArrayLike) -> NDArray[np.float64]:
-    array = np.asarray(kernel_levels)
+    array = as_array("kernel", kernel_levels)
     if array.dtype.kind not in "iuf" or array.ndim not in (2, 3) or array.size == 0:
         raise RefdesignError(
             f"kernel: found {array.dtype} of shape {array.shape}, expected level values (m, n) or (m, n, g)"

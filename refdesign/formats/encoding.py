@@ -49,7 +49,7 @@ def encode(network: NetworkData) -> tuple[dict[str, Any], Tensors]:
         "name": _plain(network.name, ("name",), tensors),
         "input_shape": [_plain(extent, ("input_shape",), tensors) for extent in network.input_shape],
         "conventions": network.conventions.to_dict(),
-        "metadata": {key: _text(value, key) for key, value in network.metadata.items()},
+        "metadata": dict(network.metadata),
         "layers": [_layer(layer, tensors) for layer in network.layers],
     }
     return plain, tensors
@@ -75,20 +75,12 @@ def _layer(layer: Layer, tensors: Tensors) -> dict[str, Any]:
     }
 
 
-def _text(value: object, key: object) -> str:
-    if not isinstance(value, str) or not isinstance(key, str):
-        raise RefdesignError(f"metadata, {key!r}: found {type(value).__name__}, expected text by text")
-    return value
-
-
 def _plain(value: object, path: tuple[str, ...], tensors: Tensors) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise RefdesignError(f"{_where(path)}: found {value}, expected a finite number")
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
     if isinstance(value, PackedBits):
-        if value.nonzero is not None:
-            raise RefdesignError(f"{_where(path)}: found a plane of zeros, expected weights of +1 and -1")
         tensors[".".join(path)] = dense_bits(value)
         return {"bits": list(value.shape)}
     if isinstance(value, np.ndarray):

@@ -11,7 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from refdesign.api import Network
 from refdesign.bits import PackedBits, pack
-from refdesign.conventions import PAPER, Conventions
+from refdesign.checks import is_whole, shown
+from refdesign.conventions import PAPER, Conventions, check_conventions
 from refdesign.errors import RefdesignError
 from refdesign.models.random_parameters import (
     GRID,
@@ -34,7 +35,8 @@ from refdesign.network import (
     Shortcut,
 )
 from refdesign.normalisation import positive_scale
-from refdesign.parameters import BatchNorm, ThresholdKernel
+from refdesign.parameters import BatchNorm, ThresholdKernel, check_kernel
+from refdesign.shapes import is_shape
 
 Seed = int | np.random.Generator
 
@@ -68,13 +70,15 @@ def scaled(channels: int, width: float) -> int:
     """A layer's width times the multiplier, rounded, at least 1.
 
     Raises:
-        RefdesignError: the multiplier is not positive and finite.
+        RefdesignError: the multiplier is not positive and finite, or the width is no integer of at least 1.
 
     >>> scaled(128, 0.25), scaled(16, 0.01)
     (32, 1)
     """
-    if not (math.isfinite(width) and width > 0):
-        raise RefdesignError(f"width: found {width}, expected a positive multiplier")
+    if not isinstance(width, (int, float, np.number)) or not (math.isfinite(width) and width > 0):
+        raise RefdesignError(f"width: found {shown(width)}, expected a positive multiplier")
+    if not is_whole(channels, 1):
+        raise RefdesignError(f"widths: found {shown(channels)}, expected integers of at least 1")
     return max(1, round(channels * width))
 
 
@@ -106,15 +110,20 @@ class Builder:
         pixels: tuple[int, int],
         metadata: Mapping[str, str] | None,
     ) -> None:
+        check_conventions(name, conventions)
+        if not is_shape(input_shape):
+            raise RefdesignError(f"{name}, input_shape: found {shown(input_shape)}, expected (H, W, C), all positive")
+        if parameters is not None and not isinstance(parameters, Mapping):
+            raise RefdesignError(f"{name}, parameters: found {shown(parameters)}, expected LayerParameters by name")
         self.name = name
         self.input_shape = input_shape
         self.conventions = conventions
         self.parameters = None if parameters is None else dict(parameters)
-        self.rng = np.random.default_rng(seed)
+        self.rng = _generator(name, seed)
         self.epsilon = epsilon
         self.padding_mode = padding_mode
         self.pixels = pixels
-        self.metadata = dict(metadata or {})
+        self.metadata: Mapping[str, str] = {} if metadata is None else metadata
         self.layers: list[Layer] = []
         self.shape: tuple[int, ...] = input_shape
         """The shape of the last layer's map."""
@@ -248,6 +257,8 @@ class Builder:
         return out, 3, 3, self.shape[2]
 
     def _given(self, name: str, shape: tuple[int, ...]) -> LayerParameters | None:
+        if not is_whole(shape[0], 1):
+            raise RefdesignError(f"layer {name!r}: found {shown(shape[0])} outputs, expected an integer of at least 1")
         if self.parameters is None:
             return None
         if name not in self.parameters:
@@ -267,6 +278,7 @@ class Builder:
         *,
         pooled: bool = False,
     ) -> BatchNorm:
+        check_kernel(self.name, kernel)
         return random_batch_norm(
             self.rng, channels, deviation, epsilon=self.epsilon, conventions=self.conventions,
             kernel=kernel, alpha=alpha, pooled=pooled,
@@ -284,6 +296,15 @@ class Builder:
             name=name, weights=np.asarray(given.weights), scale=given.scale, shift=given.shift, padding=(1, 1),
             padding_mode=self.padding_mode, batch_norm=given.batch_norm, kernel=kernel, hardtanh=hardtanh,
         )  # fmt: skip
+
+
+def _generator(name: str, seed: Seed) -> np.random.Generator:
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        raise RefdesignError(
+            f"{name}, seed: found {shown(seed)}, expected an integer from 0 on, or a generator of NumPy"
+        ) from None
 
 
 def _bits(name: str, weights: PackedBits | ArrayLike) -> PackedBits:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from refdesign.bits import PackedBits, tail_mask
+from refdesign.bits import PackedBits, check_packed, tail_mask
+from refdesign.checks import is_whole
 from refdesign.errors import RefdesignError
 from refdesign.ops.columns import Words, split_groups, weight_columns, window_columns
 from refdesign.ops.padding import FILLS, Windows
@@ -50,6 +51,7 @@ def binary_conv2d(
     array([[20, 30, 20],
            [20, 30, 20]], dtype=int32)
     """
+    check_packed("binary_conv2d, inputs", x)
     check_conv("binary_conv2d", x.shape, w, groups)
     prepared = PreparedConv(
         w,
@@ -192,11 +194,12 @@ def check_inputs(name: str, shape: tuple[int, ...], extent: Pair, channels: int)
 
 def check_weights(name: str, w: PackedBits, groups: int) -> None:
     """Refuse weights that are not ±1 of shape (O, rows, columns, I/groups) with O a multiple of the groups."""
+    check_packed(f"{name}, weights", w)
     if w.words.ndim != 4 or w.nonzero is not None:
         found = f"shape {w.shape}" if w.nonzero is None else "elements that are 0"
         raise RefdesignError(f"{name}, weights: found {found}, expected ±1 of shape (O, rows, columns, I/groups)")
     out, rows, columns, depth = w.shape
-    if not isinstance(groups, (int, np.integer)) or groups < 1 or out < 1 or out % groups:
+    if not is_whole(groups, 1) or out < 1 or out % groups:
         raise RefdesignError(f"{name}, groups: found {groups}, expected a divisor of {out} output channels")
     if rows * columns * depth >= 2**31:
         raise RefdesignError(f"{name}, weights: a fan-in of {rows * columns * depth}, expected less than 2**31")

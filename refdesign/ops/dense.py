@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from refdesign.bits import WORD, PackedBits, pack_bool, unpack
+from refdesign.bits import WORD, PackedBits, check_packed, pack_bool, unpack
 from refdesign.errors import RefdesignError
 from refdesign.ops.products import count_differences
 
@@ -46,6 +46,7 @@ class PreparedDense:
     """
 
     def __init__(self, w: PackedBits) -> None:
+        check_packed("binary_dense, weights", w)
         if w.words.ndim != 2 or w.nonzero is not None:
             found = f"shape {w.shape}" if w.nonzero is None else "elements that are 0"
             raise RefdesignError(f"binary_dense, weights: found {found}, expected ±1 of shape (O, I)")
@@ -54,6 +55,7 @@ class PreparedDense:
 
     def __call__(self, x: PackedBits) -> NDArray[np.int32]:
         """The accumulators of packed inputs (N, I): int32, (N, O)."""
+        check_packed("binary_dense, inputs", x)
         if x.words.ndim != 2 or x.length != self._length:
             raise RefdesignError(f"binary_dense, inputs: found shape {x.shape}, expected (N, {self._length})")
         nonzero = None if x.nonzero is None else np.ascontiguousarray(x.nonzero.T)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from refdesign.checks import is_whole, shown
 from refdesign.conventions import Conventions, check_conventions
 from refdesign.errors import RefdesignError
 from refdesign.parameters import NO_DITHER, Float32Array, ThresholdKernel, check_kernel
@@ -25,8 +26,10 @@ def first_phase(extent: int, period: int, origin: str) -> int:
     >>> first_phase(16, 3, "center_crop")
     1
     """
-    if extent < 1 or period < 1:
-        raise RefdesignError(f"dither: found a map of {extent} pixels and a period of {period}, expected at least 1")
+    if not (is_whole(extent, 1) and is_whole(period, 1)):
+        raise RefdesignError(
+            f"dither: found a map of {shown(extent)} pixels and a period of {period!r}, expected integers of at least 1"
+        )
     if origin == "top_left":
         return 0
     if origin != "center_crop":
@@ -46,7 +49,8 @@ def phases(extent: int, period: int, origin: str) -> NDArray[np.intp]:
     >>> phases(7, 3, "center_crop")
     array([1, 2, 0, 1, 2, 0, 1])
     """
-    return (np.arange(extent, dtype=np.intp) + first_phase(extent, period, origin)) % period
+    first = first_phase(extent, period, origin)
+    return (np.arange(extent, dtype=np.intp) + first) % period
 
 
 def slices(channels: int, g: int, channel_map: str) -> NDArray[np.intp]:
@@ -66,8 +70,8 @@ def slices(channels: int, g: int, channel_map: str) -> NDArray[np.intp]:
     >>> slices(6, 3, "tile"), slices(6, 3, "repeat")
     (array([0, 1, 2, 0, 1, 2]), array([0, 0, 1, 1, 2, 2]))
     """
-    if channels < 1 or g < 1 or channels % g:
-        raise RefdesignError(f"threshold kernel: found g = {g} slices, expected a divisor of {channels} channels")
+    if not (is_whole(channels, 1) and is_whole(g, 1)) or channels % g:
+        raise RefdesignError(f"threshold kernel: found g = {g} slices, expected a divisor of {channels!r} channels")
     channel = np.arange(channels, dtype=np.intp)
     if channel_map == "tile":
         return channel % g

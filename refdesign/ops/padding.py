@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refdesign.checks import is_whole, shown
 from refdesign.errors import RefdesignError
 from refdesign.layers import Convolution
 
@@ -27,11 +28,9 @@ def as_pair(name: str, value: int | tuple[int, int], least: int) -> tuple[int, i
     >>> as_pair("stride", 2, 1)
     (2, 2)
     """
-    pair = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
-    if len(pair) != 2 or not all(
-        isinstance(v, (int, np.integer)) and not isinstance(v, bool) and v >= least for v in pair
-    ):
-        raise RefdesignError(f"{name}: found {value!r}, expected an integer of at least {least}, or two")
+    pair = tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if len(pair) != 2 or not all(is_whole(v, least) for v in pair):
+        raise RefdesignError(f"{name}: found {shown(value)}, expected an integer of at least {least}, or two")
     return int(pair[0]), int(pair[1])
 
 
@@ -55,8 +54,8 @@ def source_index(extent: int, padding: int, mode: str) -> NDArray[np.intp]:
     >>> source_index(3, 2, "reflect")
     array([2, 1, 0, 1, 2, 1, 0])
     """
-    if mode not in FILLS and mode not in _MIRRORS:
-        raise RefdesignError(f"padding_mode: found {mode!r}, expected one of {', '.join((*FILLS, *_MIRRORS))}")
+    if not isinstance(mode, str) or (mode not in FILLS and mode not in _MIRRORS):
+        raise RefdesignError(f"padding_mode: found {shown(mode)}, expected one of {', '.join((*FILLS, *_MIRRORS))}")
     limit = {"symmetric": extent, "reflect": extent - 1, "circular": extent}.get(mode, padding)
     if padding > limit:
         raise RefdesignError(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdesign.bits import PackedBits, pack_bool, unpack
+from refdesign.checks import as_array, check_array, is_whole
 from refdesign.errors import RefdesignError
 from refdesign.ops.conv import PreparedConv, check_inputs, check_weights, outside_sums
 from refdesign.ops.padding import FILLS, Windows
@@ -55,7 +56,7 @@ def pixel_conv2d(
     >>> pixel_conv2d(p, pack([[[[1, -1]]]]), multiplier=2, offset=-255)
     array([[[[386]]]], dtype=int32)
     """
-    weights = w if isinstance(w, PackedBits) else np.asarray(w)
+    weights = w if isinstance(w, PackedBits) else as_array("pixel_conv2d, weights", w)
     _check_shapes("pixel_conv2d", p, weights.shape, groups)
     prepared = PreparedPixelConv(
         weights,
@@ -307,9 +308,10 @@ def _sums_in_order(
 
 
 def _check_shapes(name: str, p: NDArray[np.uint8], weights: tuple[int, ...], groups: int) -> None:
+    check_array(f"{name}, pixels", p)
     if len(weights) != 4:
         raise RefdesignError(f"{name}, weights: found shape {weights}, expected (O, rows, columns, I/groups)")
-    if groups < 1 or weights[0] % groups:
+    if not is_whole(groups, 1) or weights[0] % groups:
         raise RefdesignError(f"{name}, groups: found {groups}, expected a divisor of {weights[0]} output channels")
     if p.dtype != np.uint8 or p.ndim != 4 or p.shape[3] != weights[3] * groups:
         raise RefdesignError(

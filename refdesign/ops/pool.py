@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdesign.bits import PackedBits, pack_bool
+from refdesign.checks import check_array
 from refdesign.errors import RefdesignError
 from refdesign.ops.padding import as_pair
 
@@ -29,11 +30,12 @@ def max_pool2d(a: NDArray[Number], size: int | Pair, stride: int | Pair | None =
         The dtype of `a`, shape (N, H', W', C) with H' = (H - size) // stride + 1.
 
     Raises:
-        RefdesignError: not four axes, or a window that is larger than the map.
+        RefdesignError: no array, not four axes, or a window that is larger than the map.
 
     >>> max_pool2d(np.arange(6, dtype=np.int32).reshape(1, 2, 3, 1), (2, 1)).ravel()
     array([3, 4, 5], dtype=int32)
     """
+    check_array("max_pool2d", a)
     rows, columns, down, right, height, width = _window_grid("max_pool2d", a.shape, size, stride)
     # Rows first: whole rows of the map are compared at once.
     tall = [a[:, i : i + (height - 1) * down + 1 : down] for i in range(rows)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from refdesign.checks import as_array, check_array
 from refdesign.conventions import Conventions, check_conventions
 from refdesign.errors import RefdesignError
 from refdesign.ops.batch_norm import subtract_threshold
@@ -82,8 +83,16 @@ def dithered_sign(
     """
     check_kernel("dithered_sign", kernel)
     check_conventions("dithered_sign", conventions)
+    check_array("dithered_sign, y", y)
     if y.dtype != np.float32:
         raise RefdesignError(f"dithered_sign, y: found {y.dtype}, expected float32")
     cells = thresholds_over(y.shape, kernel or NO_DITHER, conventions)
-    scale = None if gamma is None else np.asarray(gamma, dtype=np.float32)
+    scale = None if gamma is None else _gamma(gamma)
     return sign(subtract_threshold(y, cells, scale, conventions), conventions)
+
+
+def _gamma(gamma: ArrayLike) -> Float32Array:
+    array = as_array("dithered_sign, gamma", gamma)
+    if array.dtype.kind not in "iuf":
+        raise RefdesignError(f"dithered_sign, gamma: found {array.dtype}, expected numbers")
+    return array.astype(np.float32)

@@ -307,17 +307,3 @@ def test_what_the_format_cannot_hold_is_not_written(change: dict[str, Any], part
         native.write(odd, tmp_path / "net")
     assert part in str(caught.value)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_ternary_weights_and_odd_metadata_are_not_written(tmp_path: Path) -> None:
-    words = np.ones((2, 1), np.uint64)
-    layer = BinaryDense(name="last", weights=PackedBits(words, 5, words))
-    first = PixelConv2d(name="first", weights=PackedBits(np.zeros((1, 1, 1, 1), np.uint64), 5))
-    network = NetworkData(name="ternary", input_shape=(1, 1, 5), layers=(replace(first, weights=PackedBits(
-        np.zeros((5, 1, 1, 1), np.uint64), 5)), layer))  # fmt: skip
-    with pytest.raises(RefdesignError, match="layer 'last', weights: found a plane of zeros"):
-        native.write(network, tmp_path / "net")
-    named: Any = {"accuracy": 0.97}
-    with pytest.raises(RefdesignError, match="metadata, 'accuracy': found float, expected text"):
-        native.write(NetworkData(name="n", input_shape=(1, 1, 5), layers=(first,), metadata=named), tmp_path / "net")
-    assert list(tmp_path.iterdir()) == []
