@@ -1,9 +1,11 @@
-"""The pictures of `design.md`; `docs.design_study` makes them."""
+"""The figures of `design.md`, drawn from what `docs.design_study` printed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -13,25 +15,44 @@ from PIL import Image
 from refdesign import design
 from refdesign.cli._design_pictures import photograph_plot
 
-FOLDER = Path(__file__).with_name("figures")
 INK, ACCENT, COOL = "#1b1b1f", "#a63d1e", "#2b5d8a"
 UNITS = {"total_variation": "expected total variation a pixel", "information": "bits a pixel"}
 
 
-def _save(figure: Figure, name: str) -> None:
-    FOLDER.mkdir(exist_ok=True)
-    figure.savefig(FOLDER / f"design_{name}.png", metadata={"Software": "refdesign"})
-    _shrink(FOLDER / f"design_{name}.png")
+def pictures(figures: dict[str, Any]) -> dict[str, bytes]:
+    """All figures as PNG, by name.
+
+    Args:
+        figures: the part `figures` of what the study printed.
+    """
+    scores = {name: np.array(values) for name, values in figures["scores"].items()}
+    theirs = scores.pop("released")
+    sized = {(name, objective): np.array(values) for name, objective, values in figures["sizes"]}
+    return {
+        "released": _png(released(scores["total_variation"], theirs)),
+        "sizes": _png(sizes(sized)),
+        "objectives": _png(objectives(scores, figures["points"])),
+        "levels": _png(levels()),
+        "photograph": photograph({name: np.array(kernel, dtype=float) for name, kernel in figures["kernels"].items()}),
+    }
 
 
-def _shrink(path: Path) -> None:
+def _png(figure: Figure) -> bytes:
+    drawn = BytesIO()
+    figure.savefig(drawn, metadata={"Software": "refdesign"})
+    return _small(drawn.getvalue())
+
+
+def _small(png: bytes) -> bytes:
     """The same picture with a palette: a third of the bytes."""
-    with Image.open(path) as opened:
+    with Image.open(BytesIO(png)) as opened:
         small = opened.convert("RGB").quantize(48, dither=Image.Dither.NONE)
-    small.save(path, optimize=True)
+    written = BytesIO()
+    small.save(written, format="PNG", optimize=True)
+    return written.getvalue()
 
 
-def released(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> None:
+def released(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> Figure:
     """Each kernel's score beside the authors'."""
     figure = Figure((4.6, 4.2), dpi=110)
     axes = figure.subplots(gridspec_kw={"left": 0.15, "right": 0.96, "top": 0.9, "bottom": 0.13})
@@ -49,10 +70,10 @@ def released(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> None:
     axes.set_xlabel("released score (100 images of CIFAR-100)", fontsize=9)
     axes.set_ylabel("score from the joint distribution of CIFAR-10", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, "released")
+    return figure
 
 
-def sizes(found: dict[tuple[str, str], NDArray[np.float64]]) -> None:
+def sizes(found: dict[tuple[str, str], NDArray[np.float64]]) -> Figure:
     """The best score of every shape, a map for every kind of statistics and objective."""
     names = list(dict.fromkeys(name for name, _ in found))
     figure = Figure((3.0 * len(names), 6.4), dpi=110)
@@ -84,15 +105,15 @@ def sizes(found: dict[tuple[str, str], NDArray[np.float64]]) -> None:
     figure.suptitle(
         "The best score of every shape, rows × columns", x=0.01, ha="left", fontsize=11, color=INK, weight="bold"
     )
-    _save(figure, "sizes")
+    return figure
 
 
-def objectives(scores: dict[str, NDArray[np.float64]], points: dict[str, tuple[float, float]]) -> None:
+def objectives(scores: dict[str, NDArray[np.float64]], points: dict[str, list[float]]) -> Figure:
     """All kernels under both objectives."""
     figure = Figure((6.2, 4.6), dpi=110)
     axes = figure.subplots(gridspec_kw={"left": 0.11, "right": 0.97, "top": 0.92, "bottom": 0.12})
     axes.plot(scores["total_variation"], scores["information"], ".", color=INK, markersize=2.5, alpha=0.4)
-    labelled: list[tuple[float, float]] = []
+    labelled: list[list[float]] = []
     for name, point in points.items():
         axes.plot(*point, "o", color=ACCENT, markersize=5)
         # Below the point where the label of one close by stands above.
@@ -109,17 +130,18 @@ def objectives(scores: dict[str, NDArray[np.float64]], points: dict[str, tuple[f
     axes.set_xlabel(UNITS["total_variation"], fontsize=9)
     axes.set_ylabel(f"information, {UNITS['information']}", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, "objectives")
+    return figure
 
 
-def photograph(kernels: Sequence[NDArray[np.float64]]) -> None:
+def photograph(kernels: dict[str, NDArray[np.float64]]) -> bytes:
     """A photograph under the best, a middling and the worst kernel."""
-    named = dict(zip(("best", "middling", "worst"), kernels, strict=True))
-    photograph_plot(named, design.AUTHORS_WEIGHTS, FOLDER / "design_photograph.png")
-    _shrink(FOLDER / "design_photograph.png")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "photograph.png")
+        photograph_plot(kernels, design.AUTHORS_WEIGHTS, path)
+        return _small(path.read_bytes())
 
 
-def levels() -> None:
+def levels() -> Figure:
     """The half-wave Gaussian with the boundaries of its quantiser, and the released levels."""
     figure = Figure((6.2, 3.4), dpi=110)
     axes = figure.subplots(gridspec_kw={"left": 0.1, "right": 0.97, "top": 0.88, "bottom": 0.15})
@@ -138,4 +160,4 @@ def levels() -> None:
     axes.set_xlabel("batch-normalised accumulator", fontsize=9)
     axes.set_ylabel("density", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, "levels")
+    return figure

@@ -1,36 +1,36 @@
-"""Every figure and table of `design.md`, by one command from the repository's root:
+"""What `design.md` shows, as JSON: its tables, and the numbers behind its figures.
 
     python -m docs.design_study --cifar FOLDER --released FILE
 
-FOLDER holds CIFAR-10 in its official binary format, FILE is the authors' `threshold_metrics.mat`. Tables are written
-between the markers in `docs/design.md`, pictures to `docs/figures/design_*.png`. Takes about two minutes.
+FOLDER holds CIFAR-10 in its official binary format, FILE is the authors' `threshold_metrics.mat`. Takes a few minutes;
+`docs.generator.measured` keeps what it prints, `docs.design_plots` draws the figures.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import re
+import json
+import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import scipy.io
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from docs import design_plots as plots
+from docs.design_released import LEVELS, released_scores, scores_as_released
 from refdesign import datasets, design
 from refdesign.design import images as image_counts
 from refdesign.design.classes import canonical, ranked_classes, translations
 from refdesign.design.joint import accumulator_values
 
-PAGE = Path(__file__).with_name("design.md")
-LEVELS = (0, 1, 3, 5, 7, 9)
 OBJECTIVES = ("total_variation", "information")
-ONES = np.ones((3, 3))
 Joint = design.JointDistribution
+Table = dict[str, list[Any]]
+"""Headings, and rows of text and numbers."""
 
 
 def kernel_text(kernel: NDArray[np.float64]) -> str:
@@ -38,52 +38,15 @@ def kernel_text(kernel: NDArray[np.float64]) -> str:
     return " / ".join(" ".join(f"{level:.3g}" for level in row) for row in kernel)
 
 
-def markdown(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table; numbers with five decimals."""
-    lines = [headings, ["---"] * len(headings), *rows]
-    return "\n".join(
-        "| " + " | ".join(f"{cell:.5f}" if isinstance(cell, float) else str(cell) for cell in line) + " |"
-        for line in lines
-    )
+def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """A table of the page."""
+    return {"headings": list(headings), "rows": [list(row) for row in rows]}
 
 
-def insert(name: str, text: str) -> None:
-    """Replace what stands between a table's markers in the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-    if not pattern.search(page):
-        raise SystemExit(f"{PAGE}: found no place for the table {name}")
-    PAGE.write_text(pattern.sub(lambda found: f"{found[1]}{text}\n{found[2]}", page), encoding="utf-8")
-    print(f"{name}\n{text}\n", flush=True)
-
-
-def released_scores(file: Path) -> NDArray[np.float64]:
-    """The authors' total variation of all 2x2 kernels, in the order of `all_scores`."""
-    metrics = scipy.io.loadmat(file)["metric_means"][3]
-    scores = np.empty(6**4)
-    for score, cells in zip(metrics, itertools.product((1, 3, 5, 7, 9, 0), repeat=4), strict=True):
-        kernel = np.array(cells).reshape(2, 2, order="F")
-        scores[np.ravel_multi_index(tuple(LEVELS.index(level) for level in kernel.ravel()), (6,) * 4)] = score
-    return scores
-
-
-def scores_as_released(maps: NDArray[np.int32]) -> NDArray[np.float64]:
-    """The released `tv.m` to the letter: horizontal and vertical differences are flattened, column by column, from
-    arrays of different shapes, so that each pair of them comes from two different pixels.
-    """
-    scores = []
-    for cells in itertools.product(LEVELS, repeat=4):
-        thresholds = np.tile(np.array(cells).reshape(2, 2), (maps.shape[1] // 2, maps.shape[2] // 2))
-        output = (np.maximum(maps, 0) >= thresholds) * thresholds / 9
-        dx, dy = np.diff(output, axis=2), np.diff(output, axis=1)
-        flat = [d.transpose(0, 2, 1).reshape(len(maps), -1) for d in (dx, dy)]
-        scores.append(np.sqrt(flat[0] ** 2 + flat[1] ** 2).mean())
-    return np.array(scores)
-
-
-def reproduction(cifar: Path, released: NDArray[np.float64]) -> Joint:
-    """Our scores beside the released ones; returns the statistics of the training images."""
-    train, test = (datasets.load("cifar10", split, cifar)[0] for split in ("train", "test"))
+def reproduction(
+    train: NDArray[np.uint8], test: NDArray[np.uint8], released: NDArray[np.float64]
+) -> tuple[Table, Joint]:
+    """Our scores beside the released ones, and the statistics of the training images."""
     rows = []
     sources = {"50,000 training images": train, "10,000 test images": test, "first 100 training images": train[:100]}
     joints = {}
@@ -126,32 +89,41 @@ def reproduction(cifar: Path, released: NDArray[np.float64]) -> Joint:
             float(exact.max()),
         )
     )
-    insert("reproduction", markdown(("images", "weights", "rank correlation", "best kernel", "its score"), rows))
-    whole = joints["50,000 training images", "as given"]
-    plots.released(design.all_scores(design.objective_table(whole), (2, 2)), released)
-    return whole
+    headings = ("images", "weights", "rank correlation", "best kernel", "its score")
+    return table(headings, rows), joints["50,000 training images", "as given"]
 
 
-def sizes(sources: dict[str, Joint]) -> None:
-    """Optimum and score of every shape from 1x1 to 5x5."""
-    found = {}
+def sizes(sources: dict[str, Joint]) -> tuple[Table, list[list[Any]]]:
+    """Optimum and score of every shape from 1x1 to 5x5: the table of the square ones, and the scores of all."""
+    rows, scores = [], []
     for (name, joint), objective in itertools.product(sources.items(), OBJECTIVES):
-        scores = np.empty((5, 5))
-        for m, n in np.ndindex(5, 5):
-            scores[m, n] = design.optimum(joint, (m + 1, n + 1), objective=objective).score
-        found[name, objective] = scores
-    plots.sizes(found)
-    rows = []
-    for (name, joint), objective in itertools.product(sources.items(), OBJECTIVES):
+        best = {(m, n): design.optimum(joint, (m, n), objective=objective) for m in range(1, 6) for n in range(1, 6)}
+        scores.append([name, objective, [[best[m, n].score for n in range(1, 6)] for m in range(1, 6)]])
         cells = []
-        for extent in (1, 2, 3, 4, 5):
-            best = design.optimum(joint, (extent, extent), objective=objective)
-            part = period(best.kernel_levels)
+        for extent in range(1, 6):
+            square = best[extent, extent]
+            part = period(square.kernel_levels)
             shown = f"{kernel_text(part)}: " if part.size <= 9 else ""
-            cells.append(f"{shown}{best.score:.5f}{'' if best.bound - best.score > 1e-9 else ' *'}")
+            cells.append(f"{shown}{square.score:.5f}{'' if square.bound - square.score > 1e-9 else ' *'}")
         rows.append((name, objective.replace("_", " "), *cells))
-    headings = ("statistics", "objective", *(f"{extent} × {extent}" for extent in (1, 2, 3, 4, 5)))
-    insert("sizes", markdown(headings, rows))
+    headings = ("statistics", "objective", *(f"{extent} × {extent}" for extent in range(1, 6)))
+    return table(headings, rows), scores
+
+
+def searches(images: Joint, random: Joint) -> Table:
+    """How much of the search the bound leaves, and how long it takes."""
+    rows = []
+    for name, joint, extents in (
+        ("CIFAR-10, authors' weights", images, (4, 6, 8)),
+        ("random pixels, weights of ones", random, (5,)),
+    ):
+        for extent in extents:
+            start = time.process_time()
+            best = design.optimum(joint, (extent, extent))
+            seconds = f"{time.process_time() - start:.1f}"
+            exponent = f"6^{extent * extent}"
+            rows.append((name, f"{extent} × {extent}", exponent, f"{best.rows:,}", f"{best.rows_tried:,}", seconds))
+    return table(("statistics", "kernels", "how many", "rows", "rows tried", "processor seconds"), rows)
 
 
 def period(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -164,7 +136,7 @@ def period(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
     return kernel
 
 
-def options(sources: dict[str, Joint]) -> None:
+def options(sources: dict[str, Joint]) -> Table:
     """Weight and norm."""
     rows = []
     for name, joint in sources.items():
@@ -172,10 +144,10 @@ def options(sources: dict[str, Joint]) -> None:
             best = design.optimum(joint, (2, 2), weight=weight, norm=norm)
             carried = design.expected_information(best.kernel_levels, joint)
             rows.append((name, weight, norm, kernel_text(best.kernel_levels), best.score, carried))
-    insert("options", markdown(("statistics", "weight", "norm", "best 2 × 2", "score", "information, bits"), rows))
+    return table(("statistics", "weight", "norm", "best 2 × 2", "score", "information, bits"), rows)
 
 
-def convolutions(images: NDArray[np.uint8]) -> None:
+def convolutions(images: NDArray[np.uint8]) -> Table:
     """The best 2x2 kernel for each of the 512 convolutions."""
     windows = image_counts.count_windows(design.binarise_images(images), 3)
     counts: dict[str, Counter[str]] = {objective: Counter() for objective in OBJECTIVES}
@@ -189,10 +161,10 @@ def convolutions(images: NDArray[np.uint8]) -> None:
             rows.append((objective.replace("_", " "), kernel, count))
         rest = found.most_common()[5:]
         rows.append((objective.replace("_", " "), f"{len(rest)} others", sum(count for _, count in rest)))
-    insert("convolutions", markdown(("objective", "best 2 × 2", "convolutions of 512"), rows))
+    return table(("objective", "best 2 × 2", "convolutions of 512"), rows)
 
 
-def level_sets(joint: Joint, images: NDArray[np.uint8]) -> None:
+def level_sets(joint: Joint, images: NDArray[np.uint8]) -> Table:
     """Other level sets, the batch-normalised units, and other sizes of convolution."""
     rows = []
     normal = joint.batch_normalised()
@@ -213,7 +185,7 @@ def level_sets(joint: Joint, images: NDArray[np.uint8]) -> None:
         for objective in OBJECTIVES:
             best = design.optimum(statistics, (2, 2), levels=levels, objective=objective)
             rows.append((name, objective.replace("_", " "), kernel_text(best.kernel_levels), best.score))
-    insert("levels", markdown(("levels", "objective", "best 2 × 2", "score"), rows))
+    return table(("levels", "objective", "best 2 × 2", "score"), rows)
 
 
 def entropy_with_more_context(maps: NDArray[np.int32], kernel: NDArray[np.float64]) -> float:
@@ -251,7 +223,7 @@ def rank_of(kernel: NDArray[np.float64], scores: NDArray[np.float64]) -> int:
     return 1 + sum(mean > own + 1e-11 for mean in means.values())
 
 
-def with_more_context(images: NDArray[np.uint8]) -> None:
+def with_more_context(images: NDArray[np.uint8]) -> Table:
     """Every class of 2x2 kernels under six neighbours, measured."""
     maps = design.binary_maps(design.binarise_images(images), design.AUTHORS_WEIGHTS)
     found = {}
@@ -262,11 +234,13 @@ def with_more_context(images: NDArray[np.uint8]) -> None:
     places = {name: place for place, (name, _) in enumerate(ordered, 1)}
     chosen = [*(name for name, _ in ordered[:5]), "1 3 / 3 1", "1 1 / 1 1", "1 1 / 3 3", "3 3 / 3 3"]
     rows = [(places[name], name, found[name]) for name in dict.fromkeys(chosen)]
-    insert("context", markdown((f"rank of {len(found)}", "2 × 2", "bits given six neighbours"), sorted(rows)))
+    return table((f"rank of {len(found)}", "2 × 2", "bits given six neighbours"), sorted(rows))
 
 
-def compared(joint: Joint, held_out: NDArray[np.uint8], released: NDArray[np.float64]) -> None:
-    """Kernels under both objectives, and under more context on other images."""
+def compared(
+    joint: Joint, held_out: NDArray[np.uint8], ours: dict[str, NDArray[np.float64]], released: NDArray[np.float64]
+) -> tuple[Table, dict[str, list[float]]]:
+    """Kernels under both objectives, and under more context on other images; and the points that a figure names."""
     maps = design.binary_maps(design.binarise_images(held_out), design.AUTHORS_WEIGHTS)
     best = {objective: design.optimum(joint, (2, 2), objective=objective).kernel_levels for objective in OBJECTIVES}
     plain = {objective: design.optimum(joint, (1, 1), objective=objective).kernel_levels for objective in OBJECTIVES}
@@ -290,15 +264,15 @@ def compared(joint: Joint, held_out: NDArray[np.uint8], released: NDArray[np.flo
     ):
         published = design.published(name)
         kernels[f"`{name}`"] = np.array(LEVELS, dtype=float)[np.asarray(published.levels)[:, :, 0]]
-    tables = {objective: design.objective_table(joint, objective=objective) for objective in OBJECTIVES}
-    ours = {objective: design.all_scores(table, (2, 2)) for objective, table in tables.items()}
-    rows = []
+    rows, points = [], {}
     for name, kernel in kernels.items():
         variation, carried = design.expected_total_variation(kernel, joint), design.expected_information(kernel, joint)
         rank: object = ""
         if kernel.shape == (2, 2):
             rank = f"{rank_of(kernel, ours['total_variation'])} ({rank_of(kernel, released)})"
         rows.append((name, kernel_text(kernel), variation, rank, carried, entropy_with_more_context(maps, kernel)))
+        if kernel.size <= 4:
+            points[name] = [variation, carried]
     headings = (
         "kernel",
         "levels",
@@ -307,52 +281,68 @@ def compared(joint: Joint, held_out: NDArray[np.uint8], released: NDArray[np.flo
         "information, bits",
         "with six neighbours, test images",
     )
-    insert("compared", markdown(headings, rows))
-    shown = {name: rows[index][2:5:2] for index, name in enumerate(kernels) if kernels[name].size <= 4}
-    plots.objectives(ours, {name: (float(point[0]), float(point[1])) for name, point in shown.items()})
+    return table(headings, rows), points
+
+
+def scaling() -> Table:
+    """The levels behind a batch norm: converged, and as released."""
+    sets = {
+        "converged half-wave": design.half_wave_levels(6).tolist(),
+        "set A": design.LEVEL_SETS["A"],
+        "set B": design.LEVEL_SETS["B"],
+    }
+    return table(("levels for", *map(str, LEVELS)), [(name, *levels) for name, levels in sets.items()])
+
+
+def study(cifar: Path, released: NDArray[np.float64]) -> dict[str, Any]:
+    """Everything: the tables by name, and the figures' numbers."""
+    train, test = (datasets.load("cifar10", split, cifar)[0] for split in ("train", "test"))
+    reproduced, authors = reproduction(train, test, released)
+    ones = design.random_joint_distribution(3, weights=np.ones((3, 3)))
+    sources = {
+        "CIFAR-10, authors' weights": authors,
+        "CIFAR-10, all weights": design.image_joint_distribution(train),
+        "photograph, all weights": design.image_joint_distribution(datasets.photograph()[np.newaxis]),
+        "random pixels, all weights": design.random_joint_distribution(3),
+        "random pixels, weights of ones": ones,
+    }
+    tables = {objective: design.objective_table(authors, objective=objective) for objective in OBJECTIVES}
+    ours = {objective: design.all_scores(scores, (2, 2)) for objective, scores in tables.items()}
+    order = np.argsort(-ours["total_variation"], kind="stable")
+    square, scores = sizes(sources)
+    named, points = compared(authors, test, ours, released)
+    return {
+        "tables": {
+            "searches": searches(authors, ones),
+            "reproduction": reproduced,
+            "sizes": square,
+            "options": options(sources),
+            "convolutions": convolutions(train[:5000]),
+            "levels": level_sets(authors, train[:2000]),
+            "compared": named,
+            "context": with_more_context(train[:1000]),
+            "scaling": scaling(),
+        },
+        "figures": {
+            "scores": {name: np.round(values, 6).tolist() for name, values in (ours | {"released": released}).items()},
+            "points": points,
+            "sizes": scores,
+            "kernels": {
+                name: np.array(LEVELS)[list(np.unravel_index(order[at], (6,) * 4))].tolist()
+                for name, at in (("best", 0), ("middling", len(order) // 2), ("worst", -1))
+            },
+        },
+    }
 
 
 def main() -> None:
-    """Make everything."""
+    """The command."""
     parser = argparse.ArgumentParser(prog="python -m docs.design_study", description=__doc__.splitlines()[0])
     parser.add_argument("--cifar", type=Path, required=True, help="CIFAR-10 in the official binary format")
     parser.add_argument("--released", type=Path, required=True, help="the authors' threshold_metrics.mat")
     arguments = parser.parse_args()
-    released = released_scores(arguments.released)
-    train, _ = datasets.load("cifar10", "train", arguments.cifar)
-    test, _ = datasets.load("cifar10", "test", arguments.cifar)
-    authors = reproduction(arguments.cifar, released)
-    photograph = datasets.photograph()[np.newaxis]
-    sources = {
-        "CIFAR-10, authors' weights": authors,
-        "CIFAR-10, all weights": design.image_joint_distribution(train),
-        "photograph, all weights": design.image_joint_distribution(photograph),
-        "random pixels, all weights": design.random_joint_distribution(3),
-        "random pixels, weights of ones": design.random_joint_distribution(3, weights=ONES),
-    }
-    sizes(sources)
-    options(sources)
-    convolutions(train[:5000])
-    level_sets(authors, train[:2000])
-    compared(authors, test, released)
-    with_more_context(train[:1000])
-    table = design.objective_table(authors)
-    order = np.argsort(-design.all_scores(table, (2, 2)), kind="stable")
-    plots.photograph(
-        [
-            np.array([LEVELS[i] for i in np.unravel_index(order[at], (6,) * 4)], dtype=float).reshape(2, 2)
-            for at in (0, len(order) // 2, -1)
-        ]
-    )
-    rows = []
-    for name, levels in (
-        ("converged half-wave", design.half_wave_levels(6)),
-        ("set A", np.array(design.LEVEL_SETS["A"])),
-        ("set B", np.array(design.LEVEL_SETS["B"])),
-    ):
-        rows.append((name, *(float(level) for level in levels)))
-    insert("scaling", markdown(("levels for", *(str(level) for level in LEVELS)), rows))
-    plots.levels()
+    found = study(arguments.cifar, released_scores(arguments.released))
+    print(json.dumps(found, indent=1, ensure_ascii=False, default=float))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pages that are made of what the code says: conventions, kernels, commands, benchmarks, the reference."""
+"""Pages that are made of what the code says: conventions, kernels, commands, benchmarks, the reference; figures."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import click
 
 import refdesign
 import simulator
+from docs import design_plots
+from docs.generator import measured
 from refdesign import design
 from refdesign.cli import COMMANDS, cli
 from refdesign.conventions import PRESETS
@@ -40,12 +42,15 @@ def pages(root: Path) -> dict[str, str | bytes]:
     }
     for name, _ in reference_pages():
         made[name] = reference(name)
+    for name, picture in design_plots.pictures(measured.result("kernels")["figures"]).items():
+        made[f"figures/design_{name}.png"] = picture
     return made
 
 
-def table(headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table."""
-    lines = [headings, ["---"] * len(headings), *rows]
+def table(headings: Sequence[str], rows: Sequence[Sequence[object]], right: int = 0) -> str:
+    """A Markdown table; its last `right` columns hold numbers."""
+    rule = ["---"] * (len(headings) - right) + ["---:"] * right
+    lines = [headings, rule, *rows]
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines) + "\n"
 
 
@@ -105,7 +110,7 @@ def benchmarks(root: Path) -> str:
     found = re.search(r"^## Speed and memory\n(.*?)^## ", readme, re.MULTILINE | re.DOTALL)
     if found is None:
         raise ValueError("README.md: found no section 'Speed and memory'")
-    section = found[1].replace("](docs/", "](")  # the README links from the checkout, the page from docs/
+    section = measured.written(found[1]).replace("](docs/", "](")  # the README links from the checkout
     rows = []
     for path in sorted((root / "benchmarks").glob("[a-z]*.py")):
         summary = re.match(r'"""(.+?)(?:\n\n|""")', path.read_text(encoding="utf-8"), re.DOTALL)
@@ -113,6 +118,22 @@ def benchmarks(root: Path) -> str:
     return (
         f"# Benchmarks\n\nEach compares two things in one run and prints a ratio; `make bench` runs all.\n{section}"
         f"\n## All benchmarks\n\n{table(['command', 'what it measures'], rows)}"
+        f"\n## Where measured figures come from\n\n{data_files()}"
+    )
+
+
+def data_files() -> str:
+    """The data files from which pages are written."""
+    rows = []
+    for name in measured.SOURCES:
+        kept = measured.kept(name)
+        machine = kept["machine"]
+        where = f"{machine['cores']} cores, {machine['cpu']}"
+        rows.append([f"[{name}](measured/{name}.json)", f"`{kept['command']}`", f"`{kept['commit']}`", where])
+    return (
+        "Tables and figures that take long to make are written from what a command printed once; "
+        "`python -m docs.generator.measured NAME` prints it again.\n\n"
+        + table(["data", "command", "commit", "measured on"], rows)
     )
 
 

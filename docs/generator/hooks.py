@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # `mkdocs` as a command does not have the checkout on its path
 
 from docs.explorable import page as explorable  # noqa: E402
-from docs.generator import generated, live, notebooks  # noqa: E402
+from docs.generator import generated, live, measured, notebooks  # noqa: E402
 
 GUIDES = {
     "verify.md": "Judge your implementation",
@@ -80,8 +80,8 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
-    """Run the page's live examples, and name files that lie outside the site instead of linking to them."""
-    text = live.run(markdown, page.file.src_uri)
+    """Write measured figures, run live examples, and name files outside the site instead of linking to them."""
+    text = live.run(measured.written(markdown), page.file.src_uri)
     return re.sub(r"\[([^\]]+)\]\(\.\./([^)#]+)[^)]*\)", lambda link: _outside(link, page), text)
 
 

@@ -107,7 +107,7 @@ def faults(
         return
     made = common.table(*groups, "trials", "accuracy drop", "images corrupted", "faults that show", left=groups)
     for row in summary:
-        estimates = (_percent(row[name]) for name in ("accuracy_drop", "corrupted", "any_corruption"))
+        estimates = (percent(row[name]) for name in ("accuracy_drop", "corrupted", "any_corruption"))
         made.add_row(*(common.cell(row[name]) for name in groups), str(row["trials"]), *estimates)
     common.console().print(made)
 
@@ -132,7 +132,17 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
     return {name: interval(value) if isinstance(value, Estimate) else value for name, value in row.items()}
 
 
-def _percent(estimate: Estimate) -> str:
+def percent(estimate: Estimate) -> str:
+    """An estimate with its interval, where it has one.
+
+    >>> from simulator.campaign import Estimate
+    >>> percent(Estimate(-0.00001, -0.002, 0.001, clusters=5))
+    '0.00% (-0.20% to 0.10%)'
+    """
     if estimate.low != estimate.low:
-        return f"{estimate.mean:.2%}"
-    return f"{estimate.mean:.2%} ({estimate.low:.2%} to {estimate.high:.2%})"
+        return _hundredths(estimate.mean)
+    return f"{_hundredths(estimate.mean)} ({_hundredths(estimate.low)} to {_hundredths(estimate.high)})"
+
+
+def _hundredths(share: float) -> str:
+    return f"{round(share, 4) + 0.0:.2%}"  # adding 0 makes 0 of -0

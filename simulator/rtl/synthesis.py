@@ -148,7 +148,7 @@ endmodule
 """
 
 
-_HEAD = """\
+HEAD = """\
 | size: PE x SIMD, channels | rule | LUT | LUT RAM | FF | block RAM | threshold bits |
 | --- | --- | ---: | ---: | ---: | ---: | ---: |"""
 
@@ -173,7 +173,7 @@ def main() -> None:
     options = parser.parse_args()
     costs = []
     if not options.json:
-        print(_HEAD, flush=True)
+        print(HEAD, flush=True)
     for size in options.sizes:
         for rule in KERNELS:
             try:
