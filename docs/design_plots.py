@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
+from docs.design_released import LEVELS
 from refdesign import design
-from refdesign.cli._design_pictures import photograph_plot
+from refdesign.cli._design_pictures import Shown, photograph_plot
 
 INK, ACCENT, COOL = "#1b1b1f", "#a63d1e", "#2b5d8a"
 UNITS = {"total_variation": "expected total variation a pixel", "information": "bits a pixel"}
@@ -33,7 +34,7 @@ def pictures(figures: dict[str, Any]) -> dict[str, bytes]:
         "sizes": _png(sizes(sized)),
         "objectives": _png(objectives(scores, figures["points"])),
         "levels": _png(levels()),
-        "photograph": photograph({name: np.array(kernel, dtype=float) for name, kernel in figures["kernels"].items()}),
+        "photograph": photograph(figures["kernels"], scores["total_variation"]),
     }
 
 
@@ -133,11 +134,15 @@ def objectives(scores: dict[str, NDArray[np.float64]], points: dict[str, list[fl
     return figure
 
 
-def photograph(kernels: dict[str, NDArray[np.float64]]) -> bytes:
-    """A photograph under the best, a middling and the worst kernel."""
+def photograph(kernels: dict[str, list[int]], scores: NDArray[np.float64]) -> bytes:
+    """A photograph under the best, a middling and the worst kernel; `scores` are those of all kernels."""
+    shown = []
+    for name, levels in kernels.items():
+        place = np.ravel_multi_index([LEVELS.index(level) for level in levels], (len(LEVELS),) * 4)
+        shown.append(Shown(name, np.array(levels, dtype=float).reshape(2, 2), float(scores[place])))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "photograph.png")
-        photograph_plot(kernels, design.AUTHORS_WEIGHTS, path)
+        photograph_plot(shown, design.AUTHORS_WEIGHTS, "total_variation", path)
         return _small(path.read_bytes())
 
 

@@ -66,3 +66,13 @@ def test_finished_contrasts_are_those_of_the_results() -> None:
     for block in finished:
         arms = found[block["block"]].arms
         assert [arm["scores"] for arm in block["arms"]] == [{str(n): s for n, s in arm.scores.items()} for arm in arms]
+
+
+def test_figures_are_drawn_from_the_data() -> None:
+    pytest.importorskip("matplotlib", reason="figures need Matplotlib (extra plot)")
+    from docs import design_plots
+
+    pictures = design_plots.pictures(measured.result("kernels")["figures"])
+    shown = re.findall(r"figures/design_(\w+)\.png", (measured.ROOT / "docs" / "design.md").read_text(encoding="utf-8"))
+    assert set(pictures) == set(shown)
+    assert all(picture.startswith(b"\x89PNG") for picture in pictures.values())
