@@ -61,7 +61,7 @@ FOLDED_FAULTS = (
            "np.abs(thresholds.direction).astype(np.int32)"),
     _torch("constant channels turned round", "thresholds.constant <= 0", "thresholds.constant > 0"),
     _torch("row phase off by one", "rows = phases(height, period_rows, origin)",
-           "rows = (phases(height, period_rows, origin) + 1) % period_rows"),
+           "rows = ((phases(height, period_rows, origin) + 1) % period_rows)"),
     _torch("column phase from the right", "columns = phases(width, period_columns, origin)",
            "columns = phases(width, period_columns, origin)[::-1]"),
     _torch("centre crop ignored", "origin = thresholds.conventions.kernel_origin", 'origin = "top_left"'),
