@@ -118,6 +118,38 @@ def test_abc_bases_are_the_least_squares_ones() -> None:
     assert conv.weight.grad.any()
 
 
+@pytest.mark.parametrize("binariser", [XNORNet("clipped"), DoReFa("clipped")], ids=["xnor", "dorefa"])
+def test_gradients_of_scaled_weights_are_the_closed_form(binariser: XNORNet | DoReFa) -> None:
+    """Multiples of 1/16 in rows of four: all sums are exact. DoReFa's scale is a constant, XNOR-Net's is not."""
+    weight = torch.tensor([[0.5, -1.5, 0.25, -0.0625], [1.0, -1.0, 2.0, -0.75]], requires_grad=True)
+    arriving = torch.tensor([[1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, -8.0]])
+    bits, scale = binariser(weight)
+    assert scale is not None
+    torch.autograd.backward(bits * scale[:, None], arriving)
+    w = weight.detach()
+    expected = arriving * scale[:, None].detach() * (w.abs() <= 1)
+    if isinstance(binariser, XNORNet):
+        expected += w.sign() / 4 * (arriving * w.sign()).sum(1, keepdim=True)
+    assert weight.grad is not None
+    assert torch.equal(weight.grad, expected)
+
+
+def test_gradients_of_abc_bases_are_the_closed_form() -> None:
+    """Each basis is sign(w - mean + u*deviation), estimated by the identity; the scales have no gradient."""
+    torch.manual_seed(8)
+    weight = torch.randn(4, 3, 2, 3, dtype=torch.float64, requires_grad=True)
+    arriving = torch.randn(3, 4, 3, 2, 3, dtype=torch.float64)
+    bits, scales = abc_bases(weight, 3)
+    assert not scales.requires_grad
+    torch.autograd.backward(bits, arriving)
+    w = weight.detach()
+    centred, total = w - w.mean(), arriving.sum((1, 2, 3, 4))
+    through_deviation = (total * torch.tensor([-1.0, 0.0, 1.0])).sum() * centred / (w.numel() * w.std(correction=0))
+    expected = arriving.sum(0) - arriving.sum(0).mean() + through_deviation
+    assert weight.grad is not None
+    torch.testing.assert_close(weight.grad, expected)
+
+
 def test_a_grid_keeps_its_integers() -> None:
     with pytest.raises(RefdesignError, match="GridConv2d, limit: found 0"):
         GridConv2d(1, 2, 3, limit=0)
