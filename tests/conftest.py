@@ -35,9 +35,14 @@ def has_cuda() -> bool:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs a GPU where there is none; torch is imported only when such a test was collected."""
     on_cuda = [item for item in items if item.get_closest_marker("cuda")]
-    if on_cuda and not has_cuda():
-        for item in on_cuda:
-            item.add_marker(pytest.mark.skip(reason="needs an NVIDIA device that torch can use"))
+    if not on_cuda:
+        return
+    if has_cuda():
+        # PyTorch asks for it once, at its first matrix product on a device; training needs it, other tests come before.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        return
+    for item in on_cuda:
+        item.add_marker(pytest.mark.skip(reason="needs an NVIDIA device that torch can use"))
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,9 @@ PRECISIONS = ("float32", "tf32")
 class Execution:
     """Where and how the steps are computed. Another one rounds gradients otherwise: it leads to other weights.
 
-    Sums of the forward pass are exact under every one of them, for ±1 and for integer pixels. That is why there is
-    no bfloat16: its products would be exact, but its *outputs* round sums beyond 256.
+    Sums of the forward pass are exact under every one of them, for ±1 and for integer pixels, as long as they are
+    sums of products (on CUDA, cuDNN may choose Winograd's transforms, whose fractions round; no GPU was at hand to
+    see). That is why there is no bfloat16: its products would be exact, but its *outputs* round sums beyond 256.
 
     Attributes:
         device: `"cpu"`, or `"cuda"`, with a number where there are several.
@@ -89,7 +90,8 @@ def deterministic(seed: int, execution: Execution | None = None) -> Iterator[Non
     True
     """
     execution = execution or Execution()
-    # What cuBLAS needs to repeat itself; it is read when the first CUDA context is made.
+    # What cuBLAS needs to repeat itself. PyTorch asks for it once, at its first matrix product on a device: where a
+    # process has taken one before and this was not set, the first step says so.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     threads = torch.get_num_threads()
     strict = torch.are_deterministic_algorithms_enabled()

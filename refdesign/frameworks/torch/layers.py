@@ -87,7 +87,10 @@ class LatentWeights(nn.Module):
 
 
 class BinaryConv2d(LatentWeights):
-    """A convolution with weights of ±1 over NCHW maps; on ±1 or integer inputs its sums are exact integers.
+    """A convolution with weights of ±1 over NCHW maps; on ±1 or integer inputs its sums are exact integers on the CPU.
+
+    On CUDA they are as long as cuDNN chooses no transform of its inputs (Winograd's fractions round), which has not
+    been measured; `FoldedNetwork` multiplies matrices, whose sums are exact everywhere.
 
     Args:
         in_channels, out_channels: I and O; both divisible by `groups`.
