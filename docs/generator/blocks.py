@@ -130,12 +130,22 @@ def other_contrasts() -> str:
             state = "complete" if block["complete"] else f"interim, {each['pairs']} of {planned} pairs"
             interval = f"{each['low']:+.2f} to {each['high']:+.2f}" if each["pairs"] > 1 else "-"
             adjusted = "-" if each["holm"] is None else f"{each['holm']:.3f}"
-            what = (block["block"], block["kind"], f"{each['variant']} − {each['baseline']}", state, block["images"])
-            rows.append((*what, f"{each['mean']:+.2f}", interval, adjusted))
+            what = (f"{block['block']} ({block['kind']})", _apart(each["variant"], each["baseline"]))
+            rows.append((*what, f"{state}, {block['images']}", f"{each['mean']:+.2f}", interval, adjusted))
     if not rows:
         return "No pair of another contrast is done."
-    headings = ("block", "kind", "contrast", "state", "scored on", "difference", "95 % interval", "Holm p")
-    return table(headings, rows, right=3)
+    return table(("block", "contrast", "state, images", "difference", "95 % interval", "Holm p"), rows, right=3)
+
+
+def _apart(variant: str, baseline: str) -> str:
+    """Two arms beside each other, without what they share.
+
+    >>> _apart("2d, binariser=sign", "sign, binariser=sign")
+    '2d − sign'
+    """
+    theirs = baseline.split(", ")
+    own = [part for part in variant.split(", ") if part not in theirs]
+    return f"{', '.join(own)} − {', '.join(part for part in theirs if part not in variant.split(', '))}"
 
 
 _MODELS = {

@@ -124,16 +124,14 @@ def benchmarks(root: Path) -> str:
 
 def data_files() -> str:
     """The data files from which pages are written."""
-    rows = []
+    lines = []
     for name in measured.SOURCES:
         kept = measured.kept(name)
-        machine = kept["machine"]
-        where = f"{machine['cores']} cores, {machine['cpu']}"
-        rows.append([f"[{name}](measured/{name}.json)", f"`{kept['command']}`", f"`{kept['commit']}`", where])
+        machine = f"{kept['machine']['cores']} cores of {kept['machine']['cpu']}"
+        lines.append(f"- [{name}](measured/{name}.json), at `{kept['commit']}` on {machine}: `{kept['command']}`")
     return (
         "Tables and figures that take long to make are written from what a command printed once; "
-        "`python -m docs.generator.measured NAME` prints it again.\n\n"
-        + table(["data", "command", "commit", "measured on"], rows)
+        "`python -m docs.generator.measured NAME` prints it again.\n\n" + "\n".join(lines) + "\n"
     )
 
 

