@@ -4,53 +4,32 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import safetensors.torch
 
 from refdesign import models as golden
 from refdesign.api import Network
+from refdesign.bits import unpack
 from refdesign.conventions import PAPER, RELEASED_TORCH
 from refdesign.errors import RefdesignError
-from refdesign.formats import conversion, foreign, native
+from refdesign.formats import conversion, native
 from refdesign.network import NetworkData, RealConv2d
 from refdesign.parameters import ThresholdKernel
-from tests.formats.same import differences
 
 pytest.importorskip("torch", reason="the extra 'torch' is not installed")
 
+import safetensors.torch
 import torch
 from torch import nn
 
 from refdesign.frameworks.torch import models, to_network
+from tests.formats.state_dicts import mapped, same, trained
 
 KERNEL = ThresholdKernel(np.array([[0.5, 1.0, 0.25], [1.5, -0.5, 0.75]], np.float32))
-
-
-def trained(module: Any, seed: int = 0) -> Any:
-    """The module with batch norms as after a training."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for part in module.modules():
-            if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
-                part.running_mean = torch.randn(part.num_features, generator=generator) * 3
-                part.running_var = torch.rand(part.num_features, generator=generator) * 9 + 0.5
-                part.weight.copy_(torch.randn(part.num_features, generator=generator))
-                part.bias.copy_(torch.randn(part.num_features, generator=generator))
-    return module.eval()
-
-
-def same(found: NetworkData, expected: NetworkData) -> list[str]:
-    """The differences of two networks, their names and methods aside."""
-    first, second = (
-        NetworkData(name="n", input_shape=n.input_shape, layers=n.layers, conventions=n.conventions)
-        for n in (found, expected)
-    )
-    return list(differences(first, second))
 
 
 def test_this_projects_own_sequential_model(tmp_path: Path) -> None:
@@ -125,7 +104,7 @@ def test_the_released_recu_names() -> None:
     conv = state["module.layer2.1.conv2.weight"]
     layer: Any = network.layer("layer2_1_conv2")
     expected = (conv - conv.mean((1, 2, 3), keepdim=True) >= 0).permute(0, 2, 3, 1).numpy()
-    np.testing.assert_array_equal(unpacked(layer) > 0, expected)
+    np.testing.assert_array_equal(unpack(layer.weights) > 0, expected)
     np.testing.assert_array_equal(layer.batch_norm.alpha, state["module.layer2.1.conv2.alpha"].flatten().numpy())
     np.testing.assert_array_equal(layer.batch_norm.mean, state["module.layer2.1.bn2.running_mean"].numpy())
     last: Any = network.layers[-1]
@@ -139,91 +118,6 @@ def test_the_released_recu_names() -> None:
     assert "batch norms are matched in the order of the file: linear module.bn2" in report.assumed
     with pytest.raises(RefdesignError, match="layer 'conv1', pixels: the file does not say how 8-bit pixels"):
         mapped(stream.getvalue(), architecture)
-
-
-def unpacked(layer: Any) -> Any:
-    from refdesign.bits import unpack
-
-    return unpack(layer.weights)
-
-
-def mapped(data: bytes, architecture: NetworkData | None, **said: Any) -> Any:
-    from refdesign.formats import torch_file
-
-    return foreign.mapped(torch_file.from_bytes(data), foreign.Wanted(architecture=architecture, **said), "torch")
-
-
-class Sign(nn.Module):
-    """The sign, +1 at 0."""
-
-    def forward(self, x: Any) -> Any:
-        return torch.where(x >= 0, 1.0, -1.0)
-
-
-class Binary(nn.Module):
-    """A convolution or dense layer whose weights are used by their sign, as people write it."""
-
-    def __init__(self, of: nn.Conv2d | nn.Linear, scaled: bool = False) -> None:
-        super().__init__()
-        self.of: Any = of
-        self.scaled = scaled
-
-    def forward(self, x: Any) -> Any:
-        weight = torch.where(self.of.weight >= 0, 1.0, -1.0)
-        if self.scaled:
-            weight = weight * self.of.weight.abs().flatten(1).mean(1).view(-1, *(1,) * (weight.ndim - 1))
-        if isinstance(self.of, nn.Conv2d):
-            return nn.functional.conv2d(x, weight, None, self.of.stride, self.of.padding)
-        return nn.functional.linear(x, weight)
-
-
-def plain_module() -> nn.Sequential:
-    """A binary network as someone writes it, channel by channel flattened, zeros padded."""
-    return nn.Sequential(
-        Binary(nn.Conv2d(3, 6, 3, padding=1, bias=False)), nn.MaxPool2d(2), nn.BatchNorm2d(6), Sign(),
-        Binary(nn.Conv2d(6, 5, 3, padding=1, stride=2, bias=False)), nn.BatchNorm2d(5), Sign(), nn.Flatten(),
-        Binary(nn.Linear(5 * 2 * 3, 11, bias=False)), nn.BatchNorm1d(11), Sign(),
-        Binary(nn.Linear(11, 4, bias=False)), nn.BatchNorm1d(4),
-    )  # fmt: skip
-
-
-def norm_names(prefix: str) -> dict[str, Any]:
-    leaves = {"gamma": "weight", "beta": "bias", "mean": "running_mean", "variance": "running_var"}
-    return {key: f"{prefix}.{leaf}" for key, leaf in leaves.items()} | {"epsilon": 1e-5}
-
-
-LAYERS: list[dict[str, Any]] = [
-    {"name": "a", "kind": "pixel_conv2d", "weights": "0.of.weight", "padding": 1, "pool": 2,
-     "batch_norm": norm_names("2")},
-    {"name": "b", "kind": "binary_conv2d", "weights": "4.of.weight", "padding": 1, "stride": [2, 2],
-     "batch_norm": norm_names("5")},
-    {"name": "c", "kind": "binary_dense", "weights": "8.of.weight", "channels_first": True,
-     "batch_norm": norm_names("9")},
-    {"name": "d", "kind": "binary_dense", "weights": "11.of.weight", "batch_norm": norm_names("12")},
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("container", ["pt", "safetensors"])
-def test_a_layer_map_gives_the_modules_own_bits(container: str, tmp_path: Path) -> None:
-    module = trained(plain_module(), seed=5)
-    path, described = tmp_path / f"net.{container}", tmp_path / "map.json"
-    if container == "pt":
-        torch.save(module.state_dict(), path)
-    else:
-        safetensors.torch.save_file(module.state_dict(), path)
-    described.write_text(json.dumps({
-        "name": "mine", "input_shape": [9, 12, 3], "conventions": {"arithmetic": "torch"}, "layers": LAYERS,
-    }))  # fmt: skip
-    found = conversion.read(path, layer_map=described, binarise="sign", pixels=[(2, -255)])
-    images = np.random.default_rng(6).integers(0, 256, (11, 9, 12, 3), np.uint8)
-    outputs = Network.from_data(found.network).run(images, outputs="all")
-    x = torch.tensor(images).permute(0, 3, 1, 2).float() * 2 - 255
-    with torch.no_grad():
-        np.testing.assert_array_equal(outputs["a.bits"], module[:4](x).permute(0, 2, 3, 1).numpy())
-        np.testing.assert_array_equal(outputs["b.bits"], module[:7](x).permute(0, 2, 3, 1).numpy())
-        np.testing.assert_array_equal(outputs["c.bits"], module[:11](x).numpy())
-        np.testing.assert_array_equal(outputs["logits"], module(x).numpy())
-    assert found.network.name == "mine"
 
 
 def test_other_names_are_matched_in_the_files_order_and_said(tmp_path: Path) -> None:
@@ -249,36 +143,6 @@ def test_other_names_are_matched_in_the_files_order_and_said(tmp_path: Path) -> 
         tmp_path / "net.safetensors", architecture=architecture, binarise="sign", layer_map=tmp_path / "map.json"
     )
     assert same(by_map.network, found.network) == []
-
-
-def test_xnor_scales_give_the_modules_own_bits() -> None:
-    module = trained(plain_module(), seed=8)
-    for part in module:
-        if isinstance(part, Binary):
-            part.scaled = True
-    stream = io.BytesIO()
-    torch.save(module.state_dict(), stream)
-    said = {"name": "x", "input_shape": [9, 12, 3], "conventions": {"arithmetic": "torch"}, "layers": LAYERS}
-    network, report = with_map(stream.getvalue(), said, binarise="xnor")
-    assert any("alpha, the mean of |w| over the channel" in line for line in report.assumed)
-    images = np.random.default_rng(9).integers(0, 256, (11, 9, 12, 3), np.uint8)
-    outputs = Network.from_data(network).run(images, outputs="all")
-    x = torch.tensor(images).permute(0, 3, 1, 2).float() * 2 - 255
-    with torch.no_grad():
-        # The module scales weights, the network sums: that rounds otherwise, and here no bit is near enough.
-        np.testing.assert_array_equal(outputs["a.bits"], module[:4](x).permute(0, 2, 3, 1).numpy())
-        np.testing.assert_array_equal(outputs["b.bits"], module[:7](x).permute(0, 2, 3, 1).numpy())
-        np.testing.assert_array_equal(outputs["c.bits"], module[:11](x).numpy())
-        np.testing.assert_allclose(outputs["logits"], module(x).numpy(), rtol=1e-5, atol=1e-5)
-
-
-def with_map(data: bytes, said: Mapping[str, Any], **more: Any) -> Any:
-    import tempfile
-
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        json.dump(said, file)
-        file.flush()
-        return mapped(data, None, layer_map=file.name, pixels=[(2, -255)], **more)
 
 
 def small() -> tuple[dict[str, Any], NetworkData]:
