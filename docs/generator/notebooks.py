@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import pprint
 import re
 from pathlib import Path
 from types import ModuleType
@@ -82,7 +83,8 @@ def _shown(output: Any) -> str:
     html = getattr(output, "text", None)
     if isinstance(html, str):
         return f'<div class="output">{html}</div>'
-    return f"```text\n{output}\n```"
+    shown = output if isinstance(output, str) else pprint.pformat(output, width=110, sort_dicts=False)
+    return f"```text\n{shown}\n```"
 
 
 def render_all() -> dict[str, str | bytes]:
