@@ -35,6 +35,7 @@ EXAMPLES = 10
 @click.option("--logits", is_flag=True, help="With --diagnosis: the mutants answer the last layer only.")
 @click.option("--list", "listing", is_flag=True, help="List the mutants, and measure nothing.")
 @click.option("--markdown", type=click.Path(path_type=Path, dir_okay=False), help="Write the catalogue and the matrix.")
+@click.option("--commit", metavar="TEXT", help="With --markdown: the commit that the page says was measured.")
 @common.json_option
 @click.pass_context
 def mutants(
@@ -48,6 +49,7 @@ def mutants(
     logits: bool,
     listing: bool,
     markdown: Path | None,
+    commit: str | None,
     as_json: bool,
 ) -> None:
     """Measure the conformance suite: which case notices which wrong implementation.
@@ -81,7 +83,7 @@ def mutants(
             named = naming.name_all(chosen, logits_only=logits, workers=workers, progress=advance)
     survivors = [kills.mutant for kills in found if not kills.killed]
     if markdown is not None:
-        text = page.markdown(chosen, found, examples)
+        text = page.markdown(chosen, found, examples, commit)
         if diagnosis:
             text += "\n" + naming_page.naming_markdown(chosen, named)
         atomic.write_bytes(markdown, text.encode())

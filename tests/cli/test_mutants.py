@@ -14,16 +14,15 @@ from tests.shared_data import CHECKOUT
 
 def test_the_matrix_says_which_cases_notice_a_mutant(tmp_path: Path) -> None:
     page = tmp_path / "mutants.md"
-    report = json.loads(
-        good(
-            "mutants", "phase-runs-on", "last-batch-lost", "--examples", 2, "--workers", 1, "--markdown", page, "--json"
-        )
-    )
+    names = ("phase-runs-on", "last-batch-lost")
+    wanted = ("--markdown", page, "--commit", "0123abc", "--json")
+    report = json.loads(good("mutants", *names, "--examples", 2, "--workers", 1, *wanted))
     phase, batch = report["mutants"]
     assert report["survivors"] == []
     assert "dither/phase" in phase["by"]
     assert list(batch["by"]) == ["batch/many"]
     text = page.read_text()
+    assert "in one run at commit 0123abc:" in text
     assert "2 of 2 mutants are noticed" in text
     assert "| `last-batch-lost` |" in text
     assert "| batch/many | more images than a batch of 16 holds | 1 | 1 |" in text

@@ -121,7 +121,7 @@ def test_a_fault_is_named_beside_logits_that_are_rounded_otherwise() -> None:
     door = CallableDoor(rounded, network, repeat=False)
     sample = compare(network, door, ground("windows").images[:40], exact=True).sample
     assert sample is not None
-    found = diagnose(network, sample, door.ask)
+    found = diagnose(network, sample, door.ask, clock=time.thread_time)
     assert found.besides == "logits"
     assert found.verdict.startswith("matches bit for bit, but for the rounding of logits, with phase rows and columns")
     assert found.confirmed
@@ -170,12 +170,13 @@ def test_a_kind_sample_does_not_end_the_search() -> None:
     assert sample is not None
     names = {"no dither", "dither added"}
     catalogue = [change for change in CATALOGUE if change.name in names]
-    assert {str(e) for e in diagnose(NETWORK, sample, catalogue=catalogue).explanations} == names
-    found = diagnose(NETWORK, sample, door.ask, catalogue=catalogue)
+    fits = diagnose(NETWORK, sample, catalogue=catalogue, clock=time.thread_time)
+    assert {str(explanation) for explanation in fits.explanations} == names
+    found = diagnose(NETWORK, sample, door.ask, catalogue=catalogue, clock=time.thread_time)
     assert [str(e) for e in found.explanations] == ["no dither"]
     assert found.confirmed
     only = [change for change in catalogue if change.name == "dither added"]
-    assert diagnose(NETWORK, sample, door.ask, catalogue=only).explanations == ()
+    assert diagnose(NETWORK, sample, door.ask, catalogue=only, clock=time.thread_time).explanations == ()
 
 
 def test_the_catalogue_names_each_change_once() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def test_a_fault_is_found_and_named(name: str, folder: Path, monkeypatch: pytest
     verdict = compare(DIGITS, door, IMAGES)
     assert verdict.status == DIFFERENT
     assert verdict.sample is not None
-    found = diagnose(DIGITS, verdict.sample, door.ask, seconds=60)
+    found = diagnose(DIGITS, verdict.sample, door.ask, seconds=60, clock=time.thread_time)
     assert found.confirmed
     assert expected in [str(explanation) for explanation in found.explanations], found.verdict
     assert ("but for the rounding of logits" in found.verdict) == (name == "no shift")
@@ -79,6 +80,7 @@ def test_from_logits_alone_that_are_rounded_otherwise(folder: Path, monkeypatch:
     verdict = compare(DIGITS, CallableDoor(logits_only, DIGITS), IMAGES)
     assert verdict.sample is not None
     np.testing.assert_array_equal(whole[verdict.sample.numbers], verdict.sample.outputs["logits"])
-    found: Diagnosis = diagnose(DIGITS, verdict.sample, CallableDoor(logits_only, DIGITS).ask, seconds=60)
+    ask = CallableDoor(logits_only, DIGITS).ask
+    found: Diagnosis = diagnose(DIGITS, verdict.sample, ask, seconds=60, clock=time.thread_time)
     assert str(found.explanations[0]) == "padding_mode=zeros, decided by the folded thresholds"
     assert found.besides == "logits"

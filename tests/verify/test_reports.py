@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from html.parser import HTMLParser
 from importlib import resources
 from typing import Any
@@ -29,7 +30,7 @@ def _report(implementation: Any) -> dict[str, Any]:
     verdict = compare(NETWORK, door, IMAGES)
     reason = None
     if verdict.sample is not None and verdict.differing:
-        reason = diagnose(NETWORK, verdict.sample, door.ask, seconds=20)
+        reason = diagnose(NETWORK, verdict.sample, door.ask, clock=time.thread_time)
     return data.to_dict(NETWORK, verdict, reason)
 
 

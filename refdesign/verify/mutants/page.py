@@ -13,20 +13,21 @@ HEAD = """# Mutants: what the conformance suite is measured with
 
 Each entry is a wrong implementation: a right one (`refdesign/verify/mutants/subject/`) with a few of its lines changed.
 They are data, in `refdesign/verify/mutants/catalogue.toml`, and were written without a look at the diagnosis that is
-measured with them. This page is written by a command:
+measured with them. This page is written by a command, in one run{at}:
 
-    refdesign mutants --diagnosis --markdown docs/mutants.md
+    refdesign mutants --diagnosis --markdown docs/mutants.md --commit $(git rev-parse --short HEAD)
 
 """
 
 
-def markdown(mutants: Sequence[Mutant], found: Sequence[Kills], examples: int) -> str:
+def markdown(mutants: Sequence[Mutant], found: Sequence[Kills], examples: int, commit: str | None = None) -> str:
     """The page.
 
     Args:
         mutants: the catalogue.
         found: what notices each of them, in the same order.
         examples: networks a case, times its effort.
+        commit: at which it was measured; None: that is not said.
 
     >>> from refdesign.verify.mutants.catalogue import mutant
     >>> text = markdown([mutant("matches-only")], [Kills("matches-only", {"counting/words": 1}, None)], 10)
@@ -36,7 +37,7 @@ def markdown(mutants: Sequence[Mutant], found: Sequence[Kills], examples: int) -
     noticed = sum(kills.killed for kills in found)
     effort = sum(case.effort for case in CASES)
     lines = [
-        HEAD,
+        HEAD.format(at="" if commit is None else f" at commit {commit}"),
         f"{noticed} of {len(found)} mutants are noticed, with {examples * effort:,} networks in {len(CASES)} cases "
         f"({examples} a case, times its effort; the suite itself takes 25).",
         "",
