@@ -102,7 +102,7 @@ def fused(rng: np.random.Generator) -> dict[str, dict[str, float]]:
     import jax
 
     def behind_a_barrier(v: Any, k: Any, c: Any) -> Any:
-        return jax.lax.optimization_barrier(v * k) + c
+        return jax.lax.optimization_barrier(v * k) + c  # type: ignore[no-untyped-call]
 
     def of_reduced_precision(v: Any, k: Any, c: Any) -> Any:
         return jax.lax.reduce_precision(v * k, 8, 23) + c
@@ -128,7 +128,7 @@ def main() -> None:
     rng = np.random.default_rng(5)
     warnings.simplefilter("ignore")  # the compilers' own imports warn
     values = np.exp2(rng.uniform(-12, 12, arguments.values)).astype(np.float32)
-    result = {"roots": roots(values), "compiled": compiled(rng), "fused": fused(rng)}
+    result: dict[str, dict[str, Any]] = {"roots": roots(values), "compiled": compiled(rng), "fused": fused(rng)}
     rows: list[tuple[str, str]] = [
         (f"{name}, not correctly rounded", f"{s:.1%}") for name, s in result["roots"].items()
     ]

@@ -32,7 +32,7 @@ def pictures(figures: dict[str, Any]) -> dict[str, bytes]:
     return {
         "released": _png(released(scores["total_variation"], theirs)),
         "sizes": _png(sizes(sized)),
-        "objectives": _png(objectives(scores, figures["points"])),
+        "objectives": _png(objectives(scores, {name: (x, y) for name, (x, y) in figures["points"].items()})),
         "levels": _png(levels()),
         "photograph": photograph(figures["kernels"], scores["total_variation"]),
     }
@@ -109,12 +109,12 @@ def sizes(found: dict[tuple[str, str], NDArray[np.float64]]) -> Figure:
     return figure
 
 
-def objectives(scores: dict[str, NDArray[np.float64]], points: dict[str, list[float]]) -> Figure:
+def objectives(scores: dict[str, NDArray[np.float64]], points: dict[str, tuple[float, float]]) -> Figure:
     """All kernels under both objectives."""
     figure = Figure((6.2, 4.6), dpi=110)
     axes = figure.subplots(gridspec_kw={"left": 0.11, "right": 0.97, "top": 0.92, "bottom": 0.12})
     axes.plot(scores["total_variation"], scores["information"], ".", color=INK, markersize=2.5, alpha=0.4)
-    labelled: list[list[float]] = []
+    labelled: list[tuple[float, float]] = []
     for name, point in points.items():
         axes.plot(*point, "o", color=ACCENT, markersize=5)
         # Below the point where the label of one close by stands above.
