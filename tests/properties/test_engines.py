@@ -17,7 +17,7 @@ from refdesign.conventions import ARITHMETICS, PRESETS
 from refdesign.errors import MissingExtra, RefdesignError
 from refdesign.formats import native
 from refdesign.frameworks import PACKAGES, compile
-from refdesign.network import BinaryDense, NetworkData
+from refdesign.network import BinaryDense, NetworkData, PixelConv2d
 from refdesign.verify import strategies
 from tests.properties import engines
 from tests.properties.test_paths import examples
@@ -141,6 +141,21 @@ def test_no_images_give_empty_outputs(engine: str) -> None:
     engines.assert_equals_reference(
         compile(network, engine), network, np.zeros((0, *network.input_shape), np.uint8), "all"
     )
+
+
+@pytest.mark.parametrize(("multiplier", "offset"), [(2**33 + 5, -7), (3, 2**40)])
+def test_pixels_mapped_beyond_int32_are_exact_or_refused(engine: str, multiplier: int, offset: int) -> None:
+    """Beside weights of 0 a pixel's value may be any: the sums fit all the same."""
+    only = PixelConv2d(
+        name="only", weights=np.zeros((3, 2, 1, 1), np.int32), multiplier=multiplier, offset=offset, padding=(1, 0)
+    )
+    network = NetworkData(name="zero", input_shape=(3, 4, 1), layers=(only,))
+    images = np.random.default_rng(8).integers(0, 256, (2, 3, 4, 1), dtype=np.uint8)
+    if engine == "keras":
+        with pytest.raises(RefdesignError, match="layer 'only': found pixels mapped by"):
+            compile(network, engine)
+        return
+    engines.assert_equals_reference(compile(network, engine), network, images, "all")
 
 
 def test_a_counterexample_is_kept_and_replayed(tmp_path: Path) -> None:

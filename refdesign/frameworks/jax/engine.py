@@ -51,7 +51,9 @@ def _dense_sums(weights: PackedBits, channels: int) -> Sums:
 def _integer_sums(layer: PixelConv2d, weights: NDArray[np.int32], extent: tuple[int, int]) -> Sums:
     outputs, _, _, depth = weights.shape
     windows = Windows.of_layer(layer, extent)
-    geometry = Geometry(windows, depth * layer.groups, depth, layer.groups, layer.multiplier, layer.offset, "integers")
+    # Sums are taken modulo 2**32, and fit; beside weights of 0 the numbers that map a pixel need not.
+    multiplier, offset = (int(np.int64(number).astype(np.int32)) for number in (layer.multiplier, layer.offset))
+    geometry = Geometry(windows, depth * layer.groups, depth, layer.groups, multiplier, offset, "integers")
     base: Any = np.zeros((1, 1, outputs), np.int32)
     return Sums(geometry, weights.transpose(1, 2, 3, 0), base)
 
