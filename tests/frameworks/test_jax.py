@@ -147,9 +147,10 @@ def test_what_jax_cannot_follow_is_refused() -> None:
 
 
 def test_subnormal_numbers_are_indeed_lost() -> None:
-    """Why they are refused: XLA takes a small negative number for zero, whose sign is +1."""
+    """Why they are refused in what a layer computes, and why signs are taken from the numbers' bits."""
     small = np.array([-1e-40], np.float32)
-    assert jax.jit(lambda z: layers.straight_through_sign(z))(small).tolist() == [1.0]
+    assert jax.jit(lambda z: 2 * z)(small).tolist() == [0.0]
+    assert jax.jit(lambda z: z >= 0)(small).tolist() == [True]
 
 
 def test_a_layer_by_itself_can_be_mapped() -> None:
