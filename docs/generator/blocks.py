@@ -127,7 +127,7 @@ def other_contrasts() -> str:
     for block in result("experiment"):
         for each in block["contrasts"] if block["block"] != "primary" else ():
             planned = block["arms"][0]["planned"]
-            state = "complete" if block["complete"] else f"interim, {each['pairs']} of {planned} pairs"
+            state = f"{each['pairs']} of {planned} pairs" + (", interim" if each["pairs"] < planned else "")
             interval = f"{each['low']:+.2f} to {each['high']:+.2f}" if each["pairs"] > 1 else "-"
             adjusted = "-" if each["holm"] is None else f"{each['holm']:.3f}"
             what = (f"{block['block']} ({block['kind']})", _apart(each["variant"], each["baseline"]))
