@@ -154,6 +154,22 @@ def run_batch(
     return Batch(network, prepared_path(network, path), wanted).run(images)
 
 
+def class_logits(logits: NDArray[Any]) -> NDArray[Any]:
+    """Logits as one row of classes for each image, (N, classes); a last convolution may leave a map of one pixel.
+
+    Raises:
+        RefdesignError: the network ends in a larger map, which names no class.
+
+    >>> class_logits(np.zeros((2, 1, 1, 10), np.int32)).shape
+    (2, 10)
+    """
+    if logits.ndim == 4 and logits.shape[1:3] == (1, 1):
+        return logits[:, 0, 0]
+    if logits.ndim != 2:
+        raise RefdesignError(f"logits: found a map {logits.shape[1:]} for each image, expected a number for each class")
+    return logits
+
+
 def run_along(network: NetworkData, images: NDArray[np.uint8], path: Path, outputs: str | Sequence[str]) -> Outputs:
     """One batch along a path of your own, such as one with a known fault in it.
 

@@ -20,6 +20,7 @@ from scipy.stats import norm
 from scipy.stats import t as student
 
 from refdesign.errors import RefdesignError
+from refdesign.run import class_logits
 from simulator.faults import EFFECTS, STRUCTURES, FaultySimulator, random_fault, sizes
 from simulator.run import Simulator
 
@@ -137,7 +138,7 @@ def _trial(
         effect=plan.effect,
         permanent=plan.permanent,
     )
-    clean, logits = faulty.clean["logits"], faulty.logits(fault)
+    clean, logits = class_logits(faulty.clean["logits"]), class_logits(faulty.logits(fault))
     predicted, expected = logits.argmax(axis=1), clean.argmax(axis=1)
     return {
         "network": name,
@@ -148,7 +149,7 @@ def _trial(
         "images": len(labels),
         "correct": int((predicted == labels).sum()),
         "clean_correct": int((expected == labels).sum()),
-        "corrupted": int((logits.reshape(len(labels), -1) != clean.reshape(len(labels), -1)).any(axis=1).sum()),
+        "corrupted": int((logits != clean).any(axis=1).sum()),
         "changed": int((predicted != expected).sum()),
     }
 

@@ -15,6 +15,7 @@ from refdesign.cli import _common as common
 from refdesign.cli import _on_engine as engines
 from refdesign.errors import RefdesignError, missing_extra
 from refdesign.frameworks import ENGINES
+from refdesign.run import class_logits
 
 
 @click.command()
@@ -83,9 +84,8 @@ def _logits(
     network: api.Network, images: NDArray[np.uint8], engine: str, batch_size: int | None
 ) -> NDArray[Any]:
     with common.progress_bar(f"{network.name}, {engine}") as advance:
-        return np.concatenate(
-            [batch["logits"] for batch in engines.batches(network, images, engine, ("logits",), batch_size, advance)]
-        )
+        batches = engines.batches(network, images, engine, ("logits",), batch_size, advance)
+        return np.concatenate([class_logits(batch["logits"]) for batch in batches])
 
 
 def _report(logits: NDArray[Any], labels: NDArray[np.int64]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from refdesign.cli import _files as files
 from refdesign.cli import _on_engine as engines
 from refdesign.errors import RefdesignError
 from refdesign.frameworks import ENGINES
-from refdesign.run import PATHS, check_outputs
+from refdesign.run import PATHS, check_outputs, class_logits
 
 
 @click.command()
@@ -105,7 +105,7 @@ def run(
         else:
             batches = engines.batches(network, pixels, engine, names_wanted, batch_size, advance)
         for batch in batches:
-            logits.append(batch["logits"])
+            logits.append(class_logits(batch["logits"]))
             if writer is not None:
                 writer.append({name: batch[name] for name in wanted})
     report = _report(names, labels, np.concatenate(logits))
