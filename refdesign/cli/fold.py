@@ -96,7 +96,7 @@ def _thresholds(network: Network, layer: str | None) -> dict[str, Thresholds]:
     if layer not in thresholds:
         raise RefdesignError(
             f"--layer: found {layer!r}, which leaves {leaves} and does not fold, "
-            f"expected one of {', '.join(thresholds)}"
+            f"expected {'one of ' + ', '.join(thresholds) if thresholds else 'another network: none of its layers does'}"
         )
     return {layer: thresholds[layer]}
 
@@ -126,7 +126,10 @@ def _as_dict(folded: Thresholds, channel: int | None) -> dict[str, Any]:
 
 
 def _print_summary(console: Console, thresholds: dict[str, Thresholds]) -> None:
-    other = next(iter(thresholds.values())).certificate.compared_with if thresholds else ""
+    if not thresholds:
+        console.print("No layer folds to integer thresholds: the last one leaves logits, all others real numbers.")
+        return
+    other = next(iter(thresholds.values())).certificate.compared_with
     made = common.table(
         "layer", "thresholds", "range", "a >= t", "a <= t", "constant", "can tie", f"as {other}", left=("layer",)
     )

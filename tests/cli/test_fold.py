@@ -118,3 +118,12 @@ def test_a_layer_that_does_not_fold_is_refused_by_name(tmp_path: Path) -> None:
     line = refused("fold", path, "--layer", residual)
     assert residual in line
     assert "does not fold" in line
+
+
+def test_a_network_whose_layers_do_not_fold(tmp_path: Path) -> None:
+    only = PixelConv2d(name="only", weights=pack(np.ones((3, 2, 2, 1))))
+    file = tmp_path / "only.safetensors"
+    Network(name="one", input_shape=(5, 4, 1), layers=(only,)).save(file)
+    assert good("fold", file).startswith("No layer folds to integer thresholds")
+    assert json.loads(good("fold", file, "--json"))["layers"] == {}
+    assert refused("fold", file, "--layer", "only").endswith("expected another network: none of its layers does")
