@@ -94,10 +94,8 @@ def _thresholds(network: Network, layer: str | None) -> dict[str, Thresholds]:
         return thresholds
     leaves = "logits" if network.layer(layer) is network.layers[-1] else "real numbers"
     if layer not in thresholds:
-        raise RefdesignError(
-            f"--layer: found {layer!r}, which leaves {leaves} and does not fold, "
-            f"expected {'one of ' + ', '.join(thresholds) if thresholds else 'another network: none of its layers does'}"
-        )
+        others = f"one of {', '.join(thresholds)}" if thresholds else "another network: none of its layers does"
+        raise RefdesignError(f"--layer: found {layer!r}, which leaves {leaves} and does not fold, expected {others}")
     return {layer: thresholds[layer]}
 
 
