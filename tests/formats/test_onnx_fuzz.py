@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 pytest.importorskip("onnx", reason="the extra 'onnx' is not installed")
 
 from refdesign.errors import RefdesignError
+from refdesign.verify.fuzz import campaign
 from refdesign.verify.fuzz.__main__ import main
 from refdesign.verify.fuzz.campaign import try_files
 from refdesign.verify.fuzz.targets import TARGETS, good_files
@@ -71,6 +73,31 @@ def test_a_reader_that_fails_is_found_and_its_file_kept(
     assert main(["--count", "3", "--formats", "native", "--keep", str(kept)]) == 1
     assert kept.stat().st_size > 100
     assert message in capsys.readouterr().err
+
+
+def waits(data: bytes) -> None:
+    time.sleep(600)
+
+
+def computes(data: bytes) -> None:
+    begun = time.process_time()
+    while time.process_time() < begun + 0.6:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("reader", "limit", "message"),
+    [(waits, "PATIENCE", "took more than 0.5 s"), (computes, "SECONDS", "took 1 s of processor time")],
+)
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_a_reader_that_hangs_is_found(
+    reader: Any, limit: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    broken("native", monkeypatch, reader)
+    monkeypatch.setattr(campaign, limit, 0.5)
+    assert main(["--count", "3", "--formats", "native", "--keep", str(tmp_path / "kept.bin")]) == 1
+    assert f"native, seed 0, file 0: {message}" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
