@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import fields, replace
 from typing import Any
 
@@ -28,7 +29,8 @@ from refdesign.frameworks.torch import (
     layer_outputs,
     to_network,
 )
-from refdesign.frameworks.torch.models import binarynet
+from refdesign.frameworks.torch.models import binarynet, resnet20
+from refdesign.frameworks.torch.residual import as_output
 from refdesign.network import PADDING_MODES
 from refdesign.parameters import BatchNorm, ThresholdKernel
 
@@ -253,3 +255,17 @@ def test_images_of_another_kind_are_refused() -> None:
     model = binarynet((8, 8, 1), 10, widths=(4, 8), dense=())
     with pytest.raises(RefdesignError, match=r"images: found float64 of shape \(2, 8, 8, 1\), expected uint8"):
         layer_outputs(model, np.zeros((2, 8, 8, 1)))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("model", [binarynet((8, 8, 1), 10, widths=(4, 8), dense=()), resnet20(width=1 / 8)])
+def test_a_module_on_another_device_needs_an_arithmetic(model: nn.Module) -> None:
+    with pytest.raises(RefdesignError, match="to_network: found a module on 'meta', whose batch norm is no arithmetic"):
+        to_network(copy.deepcopy(model).to("meta"), name="n", input_shape=(8, 8, 1))
+
+
+def test_sums_that_are_no_integers_are_refused() -> None:
+    sums = torch.tensor([[3.0, 4.0000005]])
+    assert as_output("1.real", sums).dtype == np.float32
+    for name in ("1.accumulator", "1.pooled", "1.bits"):
+        with pytest.raises(RefdesignError, match=f"output '{name}': found values that are no integers"):
+            as_output(name, sums)

@@ -45,7 +45,8 @@ def to_network(
 
     Raises:
         RefdesignError: a module, order, dtype or parameter that the reference has no counterpart for, layers with
-            different conventions, or shapes that do not fit, naming the module.
+            different conventions, shapes that do not fit, or another device than the CPU without an arithmetic,
+            naming the module.
 
     >>> from refdesign.frameworks.torch import BinaryLinear, Sign
     >>> model = nn.Sequential(PixelInput(), BinaryConv2d(1, 2, 3), nn.BatchNorm2d(2), Sign(),
@@ -53,6 +54,12 @@ def to_network(
     >>> to_network(model, name="tiny", input_shape=(4, 5, 1)).output_names
     ('1.accumulator', '1.bits', '5.accumulator', 'logits')
     """
+    elsewhere = {tensor.device.type for tensor in module.parameters()} - {"cpu"}
+    if elsewhere and arithmetic is None:
+        raise RefdesignError(
+            f"to_network: found a module on {elsewhere.pop()!r}, whose batch norm is no arithmetic that has a name, "
+            "expected it on 'cpu', or an arithmetic that the network is meant under"
+        )
     if isinstance(module, BinaryNetwork):
         return module_network(module, name=name, input_shape=input_shape, arithmetic=arithmetic, metadata=metadata)
     pixels, parts = split(module)

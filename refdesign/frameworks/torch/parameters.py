@@ -1,6 +1,8 @@
-"""From tensors to the reference's parameters: copied, refused where they do not fit, never rounded."""
+"""Between tensors and the reference's parameters: copied, refused where they do not fit, never rounded."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +39,25 @@ def batch_norm_of(layer: str, module: nn.BatchNorm1d | nn.BatchNorm2d, scale: Te
         return BatchNorm(gamma, beta, mean, variance, module.eps, None if scale is None else array_of(scale))
     except RefdesignError as error:
         raise RefdesignError(f"to_network, layer {layer!r}: {error}") from error
+
+
+def tensor_of(array: NDArray[np.float32]) -> Tensor:
+    """A float32 array as a tensor of its own."""
+    return torch.from_numpy(array.copy())
+
+
+def batch_norm_module(layer: str, norm: BatchNorm, kind: type[nn.BatchNorm1d] | type[nn.BatchNorm2d]) -> Any:
+    """A batch norm as a module of a kind, without its alpha; refuses what PyTorch's has not."""
+    for field in ("k", "c", "affine"):
+        if getattr(norm, field) is not None:
+            raise RefdesignError(f"from_network, layer {layer!r}, batch_norm: found {field}, which PyTorch's has not")
+    module = kind(norm.channels, eps=norm.epsilon)
+    with torch.no_grad():
+        module.weight.copy_(tensor_of(norm.gamma))
+        module.bias.copy_(tensor_of(norm.beta))
+        module.running_mean = tensor_of(norm.mean)
+        module.running_var = tensor_of(norm.variance)
+    return module
 
 
 def pool_of(layer: str, module: nn.MaxPool2d) -> MaxPool:

@@ -175,20 +175,41 @@ def network_outputs(
     try:
         module.eval()
         with torch.no_grad():
-            traced = module.trace(torch.tensor(images).permute(0, 3, 1, 2))
+            device = next(module.parameters()).device
+            traced = module.trace(torch.tensor(images, device=device).permute(0, 3, 1, 2))
     finally:
         module.train(mode)
     missing = [name for name in names if name not in traced]
     if missing:
         raise RefdesignError(f"outputs: found {missing[0]!r}, expected some of {', '.join(traced)}")
-    kinds = {"accumulator": np.int32, "pooled": np.int32, "bits": np.int8}
-    found = {}
-    for name in names:
-        tensor = traced[name]
-        array = (tensor.permute(0, 2, 3, 1) if tensor.ndim == 4 else tensor).cpu().contiguous().numpy()
-        found[name] = array.astype(kinds.get(name.rpartition(".")[2], array.dtype))
-    if "logits" in found and _gives_integers(list(module.layers.values())[-1]):
-        found["logits"] = found["logits"].astype(np.int32)
+    integers = _gives_integers(list(module.layers.values())[-1])
+    return {name: as_output(name, traced[name], integers and name == "logits") for name in names}
+
+
+_INTEGERS = {"accumulator": np.int32, "pooled": np.int32, "bits": np.int8}
+
+
+def as_output(name: str, value: Tensor, integers: bool = False) -> NDArray[Any]:
+    """An output in the reference's type and layout, on the host.
+
+    Args:
+        name: as in `Network.run`; its last part says whether the values are integers.
+        value: NCHW or (N, C).
+        integers: whether they are integers (int32) whatever the name says.
+
+    Raises:
+        RefdesignError: values that are no integers where there must be some.
+
+    >>> as_output("conv1.bits", torch.tensor([[-1.0, 1.0]]))
+    array([[-1,  1]], dtype=int8)
+    """
+    array: NDArray[Any] = (value.permute(0, 2, 3, 1) if value.ndim == 4 else value).cpu().contiguous().numpy()
+    kind = np.int32 if integers else _INTEGERS.get(name.rpartition(".")[2])
+    if kind is None:
+        return array
+    found = array.astype(kind)
+    if np.any(found != array):
+        raise RefdesignError(f"output {name!r}: found values that are no integers; the input must be PixelInput's")
     return found
 
 

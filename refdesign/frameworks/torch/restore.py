@@ -6,19 +6,18 @@ from collections import OrderedDict
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from refdesign.bits import PackedBits, unpack
 from refdesign.conventions import Conventions
 from refdesign.errors import RefdesignError
 from refdesign.frameworks.torch.design import DeSign, Sign
 from refdesign.frameworks.torch.layers import BinaryConv2d, BinaryLayer, BinaryLinear, PixelInput
+from refdesign.frameworks.torch.parameters import batch_norm_module
 from refdesign.frameworks.torch.residual import BinaryNetwork
 from refdesign.frameworks.torch.translate import network_module
 from refdesign.network import BinaryConv2d as BinaryConv2dData
 from refdesign.network import BinaryDense, Layer, NetworkData, PixelConv2d, Stage
-from refdesign.parameters import BatchNorm
 
 
 def from_network(network: NetworkData, *, estimator: str = "clipped") -> nn.Sequential | BinaryNetwork:
@@ -62,7 +61,7 @@ def from_network(network: NetworkData, *, estimator: str = "clipped") -> nn.Sequ
         parts[layer.name] = BinaryLayer(
             _product(layer, shape, estimator),
             pool=None if layer.pool is None else nn.MaxPool2d(layer.pool.size, layer.pool.stride),
-            batch_norm=None if layer.batch_norm is None else _batch_norm(layer, layer.batch_norm),
+            batch_norm=_batch_norm(layer),
             activation=None if last else _activation(layer, network.conventions, estimator),
         )
     return nn.Sequential(parts).eval()
@@ -97,24 +96,12 @@ def _product(
     return product
 
 
-def _batch_norm(layer: Stage, parameters: BatchNorm) -> nn.BatchNorm1d | nn.BatchNorm2d:
-    for field in ("k", "c", "affine"):
-        if getattr(parameters, field) is not None:
-            raise RefdesignError(
-                f"from_network, layer {layer.name!r}, batch_norm: found {field}, which PyTorch's has not"
-            )
+def _batch_norm(layer: PixelConv2d | BinaryConv2dData | BinaryDense) -> nn.BatchNorm1d | nn.BatchNorm2d | None:
+    if layer.batch_norm is None:
+        return None
     kind = nn.BatchNorm1d if isinstance(layer, BinaryDense) else nn.BatchNorm2d
-    module = kind(parameters.channels, eps=parameters.epsilon)
-    with torch.no_grad():
-        module.weight.copy_(_tensor(parameters.gamma))
-        module.bias.copy_(_tensor(parameters.beta))
-        module.running_mean = _tensor(parameters.mean)
-        module.running_var = _tensor(parameters.variance)
+    module: nn.BatchNorm1d | nn.BatchNorm2d = batch_norm_module(layer.name, layer.batch_norm, kind)
     return module
-
-
-def _tensor(array: NDArray[np.float32]) -> Tensor:
-    return torch.from_numpy(array.copy())
 
 
 def _activation(layer: Stage, conventions: Conventions, estimator: str) -> DeSign:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from refdesign.errors import RefdesignError
 from refdesign.frameworks.torch.flow import split
-from refdesign.frameworks.torch.residual import BinaryNetwork, network_outputs
+from refdesign.frameworks.torch.residual import BinaryNetwork, as_output, network_outputs
 from refdesign.frameworks.torch.translate import module_network
 
 
@@ -69,17 +69,6 @@ def layer_outputs(module: nn.Module, images: NDArray[np.uint8]) -> dict[str, NDA
         module.train(mode)
         for handle in handles:
             handle.remove()
-    outputs = {name: _channels_last(name, calls[stage].popleft()) for name, stage in stages}
-    if parts[-1].batch_norm is None:
-        outputs["logits"] = _channels_last("logits", logits)
-    else:
-        outputs["logits"] = (logits.permute(0, 2, 3, 1) if logits.ndim == 4 else logits).cpu().contiguous().numpy()
+    outputs = {name: as_output(name, calls[stage].popleft()) for name, stage in stages}
+    outputs["logits"] = as_output("logits", logits, parts[-1].batch_norm is None)
     return outputs
-
-
-def _channels_last(name: str, value: Tensor) -> NDArray[Any]:
-    array = (value.permute(0, 2, 3, 1) if value.ndim == 4 else value).cpu().numpy()
-    integers = array.astype(np.int8 if name.endswith(".bits") else np.int32)
-    if np.any(integers != array):
-        raise RefdesignError(f"output {name!r}: found values that are no integers; the input must be PixelInput's")
-    return np.ascontiguousarray(integers)

@@ -17,7 +17,14 @@ from refdesign.errors import RefdesignError
 from refdesign.frameworks.torch.binarisers import Binariser, LearnedScale
 from refdesign.frameworks.torch.design import DeSign
 from refdesign.frameworks.torch.layers import BinaryConv2d, BinaryLinear, PixelInput
-from refdesign.frameworks.torch.parameters import array_of, batch_norm_of, bits_of, pool_of
+from refdesign.frameworks.torch.parameters import (
+    array_of,
+    batch_norm_module,
+    batch_norm_of,
+    bits_of,
+    pool_of,
+    tensor_of,
+)
 from refdesign.frameworks.torch.real import (
     AveragePool2d,
     CombinedConv2d,
@@ -31,7 +38,7 @@ from refdesign.network import AveragePool, BinaryDense, Layer, NetworkData, Pixe
 from refdesign.network import BinaryConv2d as BinaryConv2dData
 from refdesign.network import CombinedConv2d as CombinedConv2dData
 from refdesign.network import Stage as StageData
-from refdesign.parameters import NO_DITHER, BatchNorm
+from refdesign.parameters import NO_DITHER
 
 MakeBinariser = Callable[[int], Binariser]
 
@@ -85,7 +92,7 @@ def _stage(layer: Layer, conventions: Conventions, estimator: str, binariser: Ma
     if not isinstance(layer, (PixelConv2d, BinaryConv2dData, CombinedConv2dData, BinaryDense)):
         raise RefdesignError(f"from_network, layer {layer.name!r}: found {layer.kind}, which these modules have not")
     norm = layer.batch_norm
-    alpha = None if norm is None or norm.alpha is None else _tensor(norm.alpha)
+    alpha = None if norm is None or norm.alpha is None else tensor_of(norm.alpha)
     made: Binariser | None = None
     if alpha is not None:
         made = LearnedScale(alpha, estimator) if binariser is None else binariser(layer.out_channels)
@@ -95,7 +102,7 @@ def _stage(layer: Layer, conventions: Conventions, estimator: str, binariser: Ma
         _product(layer, alpha, made, estimator),
         DeSign(layer.kernel or NO_DITHER, conventions, estimator=estimator),
         pool=None if layer.pool is None else nn.MaxPool2d(layer.pool.size, layer.pool.stride),
-        batch_norm=None if norm is None else _norm(layer.name, norm, kind),
+        batch_norm=None if norm is None else batch_norm_module(layer.name, norm, kind),
         shortcut=layer.shortcut,
         hardtanh=layer.hardtanh,
     )
@@ -124,7 +131,7 @@ def _product(
                 raise RefdesignError(f"from_network, layer {layer.name!r}, batch_norm: found alpha on several bases")
             combined = CombinedConv2d(*size, bases=len(layer.weights), estimator=estimator, **geometry)
             with torch.no_grad():
-                combined.scales.copy_(_tensor(layer.scales))
+                combined.scales.copy_(tensor_of(layer.scales))
             product = combined
             weights = np.stack([unpack(basis) for basis in layer.weights])
         elif isinstance(layer.weights, PackedBits):
@@ -143,19 +150,6 @@ def _product(
     return product
 
 
-def _norm(layer: str, norm: BatchNorm, kind: type[nn.BatchNorm1d] | type[nn.BatchNorm2d]) -> Any:
-    for field in ("k", "c", "affine"):
-        if getattr(norm, field) is not None:
-            raise RefdesignError(f"from_network, layer {layer!r}, batch_norm: found {field}, which PyTorch's has not")
-    module = kind(norm.channels, eps=norm.epsilon)
-    with torch.no_grad():
-        module.weight.copy_(_tensor(norm.gamma))
-        module.bias.copy_(_tensor(norm.beta))
-        module.running_mean = _tensor(norm.mean)
-        module.running_var = _tensor(norm.variance)
-    return module
-
-
 def _real_linear(layer: RealDense, arithmetic: str) -> RealLinear:
     norm = layer.input_batch_norm
     if norm is not None and norm.alpha is not None:
@@ -163,17 +157,13 @@ def _real_linear(layer: RealDense, arithmetic: str) -> RealLinear:
     out, inputs = layer.weights.shape
     module = RealLinear(
         inputs, out, layer.bias is not None,
-        batch_norm=None if norm is None else _norm(layer.name, norm, _NORMS[arithmetic][0]),
+        batch_norm=None if norm is None else batch_norm_module(layer.name, norm, _NORMS[arithmetic][0]),
     )  # fmt: skip
     with torch.no_grad():
-        module.weight.copy_(_tensor(layer.weights))
+        module.weight.copy_(tensor_of(layer.weights))
         if layer.bias is not None:
-            module.bias.copy_(_tensor(layer.bias))
+            module.bias.copy_(tensor_of(layer.bias))
     return module
-
-
-def _tensor(array: NDArray[np.float32]) -> Tensor:
-    return torch.from_numpy(array.copy())
 
 
 def module_network(
