@@ -22,6 +22,7 @@ from refdesign.naive.thresholding import (
     ChannelConstants,
     Thresholder,
     exact_terms,
+    nearest,
     normalise,
     sign_of_float,
 )
@@ -219,7 +220,7 @@ def _steps(a: int, constants: ChannelConstants, threshold: float, conventions: C
         offset = one.gamma * Fraction(threshold) if by_gamma else Fraction(threshold)
         yield Step("s*T", "gamma*T" if by_gamma else "T", offset)
         p, q = exact_terms(a, one, threshold, conventions)
-        z = float32.round_quotient_by_root(p, one.square, q)
+        z = nearest(p, one.square, q)
         yield Step("z", "y - s*T, exact, rounded to float32 to be shown", z)
         return
     v = float32.multiply(float(one.alpha), float(a)) if one.scales else float(a)

@@ -167,6 +167,15 @@ def exact_terms(
     return p, constants.beta - scale * Fraction(threshold)
 
 
+def nearest(p: Fraction, square: Fraction, q: Fraction) -> float:
+    """The exact p/sqrt(square) + q of `"real"` arithmetic as float32; what rounds to zero is a zero without a sign.
+
+    >>> nearest(Fraction(-1, 2**200), Fraction(1), Fraction(0))
+    0.0
+    """
+    return float32.round_quotient_by_root(p, square, q) + 0.0  # -0.0 + 0.0 is 0.0
+
+
 def normalise(a: Number, constants: ChannelConstants, arithmetic: str) -> float:
     """y, the batch norm of an accumulator, as float32: by the float program, or the exact value rounded once.
 
@@ -182,7 +191,7 @@ def normalise(a: Number, constants: ChannelConstants, arithmetic: str) -> float:
     one = constants
     if arithmetic == "real":
         p = one.gamma * (one.alpha * Fraction(a) - one.mean)
-        return float32.round_quotient_by_root(p, one.square, one.beta)
+        return nearest(p, one.square, one.beta)
     v = float32.multiply(float(one.alpha), float(a)) if one.scales else float(a)
     if arithmetic == "torch":
         return float32.fused_multiply_add(v, one.k, one.c)
@@ -200,7 +209,7 @@ def dither(a: Number, constants: ChannelConstants, threshold: float, conventions
     """
     if conventions.arithmetic == "real":
         p, q = exact_terms(a, constants, threshold, conventions)
-        return float32.round_quotient_by_root(p, constants.square, q)
+        return nearest(p, constants.square, q)
     y = normalise(a, constants, conventions.arithmetic)
     by_gamma = conventions.threshold_scale == "gamma"
     return float32.subtract(y, float32.multiply(float(constants.gamma), threshold) if by_gamma else threshold)

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from refdesign.conventions import ARITHMETICS, PRESETS
-from refdesign.network import NetworkData
-from refdesign.run import run
+from refdesign.bits import pack
+from refdesign.conventions import ARITHMETICS, PAPER, PRESETS
+from refdesign.network import AveragePool, NetworkData, PixelConv2d
+from refdesign.parameters import BatchNorm
+from refdesign.run import PATHS, run
 from refdesign.verify import strategies
 
 
@@ -54,3 +56,23 @@ def test_released_conventions(preset: str) -> None:
         assert_paths_agree(network, data)
 
     agree()
+
+
+@pytest.mark.parametrize("arithmetic", [name for name in ARITHMETICS if name != "keras"])
+def test_real_streams_agree_in_the_sign_of_zero(arithmetic: str) -> None:
+    """A z of -1e-60 or so rounds to zero: the same zero everywhere, for those who compare the bytes of a stream."""
+    layer = PixelConv2d(
+        name="conv",
+        weights=pack(np.ones((1, 1, 1, 1))),
+        batch_norm=BatchNorm([-1e-45], [0.0], [3.0], [1e30], 0.0),
+    )
+    network = NetworkData(
+        name="tiny",
+        input_shape=(1, 3, 1),
+        layers=(layer, AveragePool(name="pool", size=(1, 1))),
+        conventions=PAPER.replace(arithmetic=arithmetic),
+    )
+    images = np.array([[[[0], [3], [255]]]], np.uint8)
+    words = {path: run(network, images, path=path, outputs="conv.real")["conv.real"].view(np.uint32) for path in PATHS}
+    np.testing.assert_array_equal(words["packed"], words["naive"])
+    np.testing.assert_array_equal(words["float"], words["naive"])
