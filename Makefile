@@ -27,6 +27,7 @@ lint: ruff mypy lint-imports
 
 ruff: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 mypy: $(VENV)/.installed-dev
 	$(BIN)/mypy

@@ -62,9 +62,7 @@ def _meant(found: str, names: Collection[str]) -> str:
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def load_with_report(
-    model: str, wanted: Mapping[str, Any] | None = None
-) -> tuple[api.Network, dict[str, list[str]]]:
+def load_with_report(model: str, wanted: Mapping[str, Any] | None = None) -> tuple[api.Network, dict[str, list[str]]]:
     """As `load_model`, and what was `recognised` and `assumed` in a foreign file; nothing for the project's own.
 
     Args:

@@ -72,9 +72,7 @@ def activations(
         return
     console = common.console()
     console.print(common.cell(f"{network.name}, {len(pixels)} images: what is left of each layer's map"))
-    made = common.table(
-        "layer", "activation", "total variation", "entropy", "likeness", left=("layer", "activation")
-    )
+    made = common.table("layer", "activation", "total variation", "entropy", "likeness", left=("layer", "activation"))
     for row in rows:
         made.add_row(
             common.cell(row.layer), common.cell(row.activation), f"{row.total_variation:.3f}", f"{row.entropy:.3f}",
@@ -90,9 +88,7 @@ def activations(
         console.print(common.cell(f"\nmaps: {picture}"), soft_wrap=True)
 
 
-def _draw(
-    path: Path, image: NDArray[np.uint8], layer: str, maps: dict[str, Float32Array], channels: int
-) -> None:
+def _draw(path: Path, image: NDArray[np.uint8], layer: str, maps: dict[str, Float32Array], channels: int) -> None:
     """Channels in rows, activations in columns; channels with the most total variation under ReLU first."""
     relu = maps[RELU][0]
     variation = np.abs(np.diff(relu, axis=0)).mean(axis=(0, 1)) + np.abs(np.diff(relu, axis=1)).mean(axis=(0, 1))

@@ -80,9 +80,7 @@ def evaluate(
         ctx.exit(1)
 
 
-def _logits(
-    network: api.Network, images: NDArray[np.uint8], engine: str, batch_size: int | None
-) -> NDArray[Any]:
+def _logits(network: api.Network, images: NDArray[np.uint8], engine: str, batch_size: int | None) -> NDArray[Any]:
     with common.progress_bar(f"{network.name}, {engine}") as advance:
         batches = engines.batches(network, images, engine, ("logits",), batch_size, advance)
         return np.concatenate([class_logits(batch["logits"]) for batch in batches])

@@ -94,9 +94,7 @@ def run_grid(
 @_blocks_option
 @_runs_option
 @_results_option
-def test_grid(
-    grid: Path, root: Path | None, names: tuple[str, ...], runs: Path | None, results: Path | None
-) -> None:
+def test_grid(grid: Path, root: Path | None, names: tuple[str, ...], runs: Path | None, results: Path | None) -> None:
     """Measure finished blocks on the test images, once; without --block all but the exploratory ones."""
     from refdesign.training.experiment import look_at_test
 

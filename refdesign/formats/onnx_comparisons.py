@@ -34,7 +34,8 @@ def on_choices(context: Context, node: Any, inputs: list[Value]) -> Flow:
     for flow in flows:
         if flow.kind != "choice" or flow.draft is not first.draft or not same_steps(flow.steps, first.steps):
             raise RefdesignError(
-                "found an operation on " + " and ".join(described(flow) for flow in flows)
+                "found an operation on "
+                + " and ".join(described(flow) for flow in flows)
                 + ", expected parts of one sign"
             )
         if not np.array_equal(flow.places, first.places):
@@ -52,9 +53,7 @@ def compare(context: Context, node: Any, inputs: list[Value]) -> Flow:
     flow, other = only_flow(inputs, int(turned)), np.asarray(inputs[0 if turned else 1])
     if flow.kind != "sums":
         raise RefdesignError(f"found a comparison of {described(flow)}, expected one of sums")
-    below, at, above = (
-        _ELEMENTWISE[node.op_type](*((0, x) if turned else (x, 0))) for x in (-1, 0, 1)
-    )
+    below, at, above = (_ELEMENTWISE[node.op_type](*((0, x) if turned else (x, 0))) for x in (-1, 0, 1))
     return chosen(flow, other, (below, at, above))
 
 

@@ -60,9 +60,7 @@ def _with_shortcut(context: Context, main: Flow, arriving: Flow) -> Flow:
     before = int(kept[0]) if kept.size else 0
     padding = (before, main.shape[2] - before - arriving_shape[2])
     plain = np.arange(int(np.prod(arriving_shape))).reshape(arriving_shape)
-    expected = (
-        np.pad(plain, ((0, 0), (0, 0), padding), constant_values=FILL_NUMBERS[0]) if min(padding) >= 0 else plain
-    )
+    expected = np.pad(plain, ((0, 0), (0, 0), padding), constant_values=FILL_NUMBERS[0]) if min(padding) >= 0 else plain
     if not np.array_equal(numbers, expected):
         raise RefdesignError(
             f"found a shortcut from {arriving_shape} to {main.shape} that is no zero padding of its channels"
@@ -149,9 +147,7 @@ def pooled(flow: Flow, size: Pair, name: str = "") -> Flow:
     return Flow.of("sums", draft.shape, draft=draft).channels_first()
 
 
-def real_dense(
-    context: Context, flow: Flow, weights: NDArray[Any], bias: Value, name: str, spelling: str = ""
-) -> Flow:
+def real_dense(context: Context, flow: Flow, weights: NDArray[Any], bias: Value, name: str, spelling: str = "") -> Flow:
     """A real dense layer on real values.
 
     Args:

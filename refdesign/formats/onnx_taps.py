@@ -88,9 +88,7 @@ def _axis(read: NDArray[np.int64], extent: int, tap: NDArray[np.int64], mode: st
     return None
 
 
-def _sources(
-    read: NDArray[np.int64], extent: int, tap: NDArray[np.int64], mode: str, axis: Axis
-) -> NDArray[np.int64]:
+def _sources(read: NDArray[np.int64], extent: int, tap: NDArray[np.int64], mode: str, axis: Axis) -> NDArray[np.int64]:
     stride, dilation, padding = axis
     source = np.asarray(source_index(extent, padding, mode), np.int64)
     found: NDArray[np.int64] = source[np.arange(read.shape[1]) * stride + tap[:, np.newaxis] * dilation]

@@ -58,5 +58,3 @@ def load_test(dataset: str, root: Path | None) -> Labelled:
     360
     """
     return Labelled(*datasets.load(dataset, "test", root))
-
-

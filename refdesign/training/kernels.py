@@ -20,9 +20,7 @@ RANDOM_SHAPE, RANDOM_DEVIATION = (2, 2), 0.05
 """The random kernel of the released Keras code: independent normal thresholds."""
 
 
-def activation_kernel(
-    name: str, *, seed: int, scale: float = 1.0, centred: bool = False
-) -> ThresholdKernel | None:
+def activation_kernel(name: str, *, seed: int, scale: float = 1.0, centred: bool = False) -> ThresholdKernel | None:
     """The kernel of an activation; None is the plain sign.
 
     Args:

@@ -148,9 +148,7 @@ def optimiser_of(recipe: Recipe, model: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
 
 
-def schedule_of(
-    recipe: Recipe, optimiser: torch.optim.Optimizer, steps: int
-) -> torch.optim.lr_scheduler.LRScheduler:
+def schedule_of(recipe: Recipe, optimiser: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
     """The recipe's schedule, to be advanced after every step.
 
     Args:

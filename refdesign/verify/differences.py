@@ -23,9 +23,7 @@ FIRST_IMAGES = 20
 """How many differing images of each output are kept by number."""
 
 
-def differ(
-    ours: NDArray[Any], theirs: NDArray[Any], tolerance: NDArray[np.float64] | None = None
-) -> NDArray[np.bool_]:
+def differ(ours: NDArray[Any], theirs: NDArray[Any], tolerance: NDArray[np.float64] | None = None) -> NDArray[np.bool_]:
     """Where two arrays of one shape differ as numbers; True counts as +1 and False as -1 beside bits.
 
     Args:

@@ -15,6 +15,7 @@ from tests.formats.same import differences
 
 COUNTS = [pytest.param(1_200, id="quick"), pytest.param(15_000, id="long", marks=pytest.mark.slow)]
 
+
 def outcome(data: bytes) -> NetworkData | None:
     """What a file gives: a network, or None after a proper refusal. Anything else fails the test."""
     message = ""

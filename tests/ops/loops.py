@@ -77,9 +77,7 @@ def pool(
     result = np.zeros((n, rows, columns, channels))
     for image, i, j, c in np.ndindex(*result.shape):
         window = [
-            float(a[image, i * stride[0] + di, j * stride[1] + dj, c])
-            for di in range(size[0])
-            for dj in range(size[1])
+            float(a[image, i * stride[0] + di, j * stride[1] + dj, c]) for di in range(size[0]) for dj in range(size[1])
         ]
         result[image, i, j, c] = choose(window)
     return result

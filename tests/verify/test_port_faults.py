@@ -27,8 +27,11 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     # The port has folded thresholds: sums that zero padding leaves between the attainable ones meet these.
     "zero padding": ('mode="edge"', 'mode="constant"', "padding_mode=zeros, decided by the folded thresholds"),
     "phases swapped": ("[rows, columns]", "[columns, rows]", "phase rows and columns swapped"),
-    "channels reversed": ("        if layer in POOLED:", "        a = a[..., ::-1] if layer == 'conv3' else a\n"
-                          "        if layer in POOLED:", "weights' outputs reversed in conv3"),
+    "channels reversed": (
+        "        if layer in POOLED:",
+        "        a = a[..., ::-1] if layer == 'conv3' else a\n        if layer in POOLED:",
+        "weights' outputs reversed in conv3",
+    ),
     # In float64, so that no logit is the reference's own to the last bit.
     "no shift": (' + parameter(layer, "c")', "", "mean ignored in dense2 and beta ignored in dense2"),
     "first of the pool": (".max(axis=(2, 4))", "[:, :, 0, :, 0]", "pool takes the first"),

@@ -12,7 +12,7 @@
     [input]                             # how a model wants its images (--impl only)
     layout = "n c h w"
     dtype = "float32"
-"""
+"""  # fmt: skip
 
 from __future__ import annotations
 
