@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import json
 import os
@@ -16,8 +17,9 @@ import pytest
 
 pytest.importorskip("h5py", reason="the extra 'hdf5' is not installed")
 
+from refdesign.api import Network
 from refdesign.bits import unpack
-from refdesign.conventions import RELEASED_KERAS
+from refdesign.conventions import LARQ, RELEASED_KERAS
 from refdesign.errors import RefdesignError
 from refdesign.formats import conversion, foreign, keras_file, native
 from refdesign.formats.foreign import Wanted
@@ -277,3 +279,22 @@ def test_descriptions_of_tf_keras_are_followed() -> None:
     made, _ = read({"class_name": "Functional", "config": {"name": "model", "layers": shuffled}}, weights)
     assert [layer.name for layer in made.layers] == ["conv1", "conv2", "dense1"]
     assert made.name == "model"
+
+
+def test_a_file_that_larq_saved_gives_its_sums_and_bits(tmp_path: Path) -> None:
+    """Made by Larq 0.14 (`larq_file.py`): its layers' configurations, its weights' names, Keras 2's HDF5."""
+    data = Path(__file__).parent / "data"
+    path = tmp_path / "larq.h5"
+    path.write_bytes(gzip.decompress((data / "larq.h5.gz").read_bytes()))
+    found = conversion.read(path)
+    given = np.load(data / "larq.npz")
+    outputs = Network.from_data(found.network).run(given["images"], outputs="all")
+    assert [layer.name for layer in found.network.layers] == ["quant_conv2d_0", "quant_conv2d_1", "quant_dense"]
+    for number, layer in enumerate(found.network.layers):
+        np.testing.assert_array_equal(outputs[f"{layer.name}.accumulator"], given[f"sums{number}"])
+    for number, layer in enumerate(found.network.layers[:-1]):
+        np.testing.assert_array_equal(outputs[f"{layer.name}.bits"], given[f"bits{number}"])
+    # Exact arithmetic, rounded once; Larq's logits are rounded as TensorFlow rounds.
+    np.testing.assert_allclose(outputs["logits"], given["logits"], rtol=1e-5, atol=1e-5)
+    assert found.network.conventions == LARQ.replace(arithmetic="real")
+    assert found.assumed[0].startswith("arithmetic 'real'")
