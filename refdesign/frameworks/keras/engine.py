@@ -14,6 +14,7 @@ from refdesign.bits import PackedBits, unpack
 from refdesign.errors import RefdesignError
 from refdesign.fold import Thresholds
 from refdesign.frameworks import Engine, engine_along
+from refdesign.frameworks.keras.parameters import array_of
 from refdesign.network import BinaryConv2d, BinaryDense, CombinedConv2d, Convolution, NetworkData, PixelConv2d, Stage
 from refdesign.ops.dither import phases
 from refdesign.ops.padding import FILLS, Windows
@@ -81,7 +82,7 @@ def _at_once(function: Sums) -> Sums:
 
 
 def _numpy(tensor: Tensor, dtype: Any) -> NDArray[Any]:
-    return np.asarray(ops.convert_to_numpy(tensor)).astype(dtype)
+    return array_of(tensor).astype(dtype)
 
 
 def _prepared(layer: object, shape: tuple[int, ...]) -> list[Sums]:

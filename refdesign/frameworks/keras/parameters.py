@@ -102,13 +102,14 @@ def batch_norm_of(layer: keras.layers.BatchNormalization) -> BatchNorm:
     return BatchNorm(gamma, beta, mean, variance, layer.epsilon)
 
 
-def array_of(tensor: Any) -> NDArray[np.float32]:
+def array_of(tensor: Any) -> NDArray[Any]:
     """A tensor or variable of the backend as an array of its own.
 
     >>> array_of(ops.ones((2,)))
     array([1., 1.], dtype=float32)
     """
     with warnings.catch_warnings():
-        # Keras's variables do not know the arguments by which NumPy 2 asks for an array, and work all the same.
+        # Keras's variables, and PyTorch's tensors, do not know the arguments by which NumPy 2 asks for an array, and
+        # work all the same.
         warnings.simplefilter("ignore", DeprecationWarning)
         return np.array(ops.convert_to_numpy(tensor))
