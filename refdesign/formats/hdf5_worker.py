@@ -68,7 +68,7 @@ class _Walk:
         self.parts: list[bytes] = []
 
     def walk(self, file: Any) -> tuple[dict[str, Any], list[bytes]]:
-        waiting, seen = [("", file)], set()
+        waiting, seen, links = [("", file)], set(), 0
         while waiting:
             name, entry = waiting.pop()
             # Hard links may lead back to where they are.
@@ -76,10 +76,14 @@ class _Walk:
             if address in seen:
                 continue
             seen.add(address)
-            if len(seen) > MOST_OBJECTS or name.count("/") > DEEPEST:
-                raise Refused(f"found more than {MOST_OBJECTS} objects, or groups nested more than {DEEPEST} deep")
+            if name.count("/") > DEEPEST:
+                raise Refused(f"found groups nested more than {DEEPEST} deep")
             self.attributes[name] = self.described(name, entry)
             if isinstance(entry, self.library.Group):
+                # Every object is in some group, so they are counted before one of them is opened.
+                links += len(entry)
+                if links > MOST_OBJECTS:
+                    raise Refused(f"found more than {MOST_OBJECTS} objects")
                 below = []
                 for key in entry:
                     path = f"{name}/{key}" if name else str(key)
