@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 from numpy.typing import NDArray
 
+from refdesign.frameworks.keras.parameters import array_of
 from refdesign.network import NetworkData
 from refdesign.verify.doors.mapping import Map
 
@@ -69,7 +69,7 @@ def _numpy(value: Any) -> Any:
         return {name: _numpy(entry) for name, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [_numpy(entry) for entry in value]
-    return np.asarray(keras.ops.convert_to_numpy(value))
+    return array_of(value)
 
 
 def _seen_once(layer: Any) -> bool:
