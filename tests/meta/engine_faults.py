@@ -131,8 +131,8 @@ FOLDED_FAULTS = (
     _jax("parity of zero padding", 'if mode == "zeros":', 'if mode == "none":', "engine"),
     _jax("zeros outside the map count", "FILLS.get(mode, 0) != 0 else", 'mode != "none" else', "functions"),
     _jax("tie at its last accumulator lost", "(values > high)", "(values >= high)", "packed"),
-    _jax("words of the last step lost", "steps = -(-count // _TOGETHER)", "steps = max(1, count // _TOGETHER)",
-         "packed"),
+    _jax("words of the last step lost", "lax.fori_loop(0, steps, add, start)",
+         "lax.fori_loop(0, max(1, steps - 1), add, start)", "packed"),
 )  # fmt: skip
 """Faults in the folded engines."""
 
