@@ -99,15 +99,6 @@ def test_a_pair_of_faults_is_found(pair: tuple[tuple[str, str], tuple[str, str]]
     assert diagnosis.confirmed
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair[0][0]} and {pair[1][0]}")
-def test_a_pair_is_found_through_the_logits_alone(pair: tuple[tuple[str, str], tuple[str, str]]) -> None:
-    diagnosis = _diagnosis(NETWORK, _logits_only(_Faults(*pair)), seconds=120.0)
-    assert diagnosis.confirmed, diagnosis.verdict
-    found = {placed.change.name for placed in diagnosis.explanations[0].changes}
-    assert all(found & set(FAULTS[fault]) for fault, _ in pair)
-
-
 def test_a_fault_is_named_beside_logits_that_are_rounded_otherwise() -> None:
     """A library sums and scales in its own way: its logits are right within rounding, and never equal."""
     network = ground("windows").network
