@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -137,15 +138,21 @@ def other_contrasts() -> str:
     return table(("block", "contrast", "state, images", "difference", "95 % interval", "Holm p"), rows, right=3)
 
 
-def _apart(variant: str, baseline: str) -> str:
-    """Two arms beside each other, without what they share.
+_FIELDS = re.compile(r", (?=\w+=)")  # thresholds hold commas of their own
 
-    >>> _apart("2d, binariser=sign", "sign, binariser=sign")
-    '2d − sign'
+
+def _apart(variant: str, baseline: str) -> str:
+    """Two arms beside each other, what they share once behind them.
+
+    >>> _apart("2d, binariser=xnor", "sign, binariser=xnor")
+    '2d − sign (binariser=xnor)'
+    >>> _apart("[[0.5, 0.75]]", "sign")
+    '[[0.5, 0.75]] − sign'
     """
-    theirs = baseline.split(", ")
-    own = [part for part in variant.split(", ") if part not in theirs]
-    return f"{', '.join(own)} − {', '.join(part for part in theirs if part not in variant.split(', '))}"
+    theirs, own = _FIELDS.split(baseline), _FIELDS.split(variant)
+    shared = [part for part in own if part in theirs]
+    left, right = (", ".join(part for part in parts if part not in shared) for parts in (own, theirs))
+    return f"{left} − {right}" + (f" ({', '.join(shared)})" if shared else "")
 
 
 _MODELS = {
