@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 
 from refdesign.network import NetworkData
+from refdesign.verify.change import Placed
 from refdesign.verify.compare import EQUAL, compare
 from refdesign.verify.diagnosis import Diagnosis, diagnose
 from refdesign.verify.doors.callable import CallableDoor
 from refdesign.verify.hypotheses import CATALOGUE
 from refdesign.verify.mutants.catalogue import mutant
 from refdesign.verify.mutants.grounds import ground
+from refdesign.verify.prepared import Prepared
+from refdesign.verify.variant import Variant
 from tests.verify.port import FAULTS, Port
 from tests.verify.subjects import images_for, uneven
 
@@ -97,6 +100,24 @@ def test_a_pair_of_faults_is_found(pair: tuple[tuple[str, str], tuple[str, str]]
         assert found.change.name in FAULTS[fault]
         assert found.where in (layer, "everywhere")  # some layers are the only ones of their kind
     assert diagnosis.confirmed
+
+
+@pytest.mark.slow
+def test_a_pair_is_found_through_the_logits_alone() -> None:
+    """Not every pair is: one of the two must bring the logits nearer than most other changes do."""
+    digits, images = ground("digits").network, ground("digits").images
+    changes = {change.name: change for change in CATALOGUE}
+    layers = [layer.name for layer in digits.layers]
+    slices = Placed(changes["slices shifted by -1"], frozenset(layers[1:]), "all layers but the first")
+    rounded = Placed(changes["threshold rounded away from its firing side"], frozenset(layers))
+    wrong = Variant(digits, (slices, rounded), Prepared(digits))
+    door = CallableDoor(lambda given: wrong.run(given, ("logits",), idle=True)["logits"], digits, repeat=False)
+    sample = compare(digits, door, images).sample
+    assert sample is not None
+    found = diagnose(digits, sample, door.ask, clock=time.thread_time)
+    assert found.confirmed, found.verdict
+    assert len(found.explanations[0].changes) == 2
+    assert found.explanations[0].changes[0].change.name == "slices shifted by -1"
 
 
 def test_a_fault_is_named_beside_logits_that_are_rounded_otherwise() -> None:
