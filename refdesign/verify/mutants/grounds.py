@@ -291,6 +291,32 @@ def _residual() -> Network:
     return _network("residual", (9, 13, 3), layers, arithmetic="torch")  # fmt: skip
 
 
+def _program() -> Network:
+    """A float program that rounds at its ties, on maps whose centre a period does not share, and a pool with a rest."""
+    make = _Maker(17)
+    layers: list[Layer] = [
+        PixelConv2d(
+            name="first",
+            weights=make.weights(12, 2, 3, 2),
+            multiplier=2,
+            offset=-255,
+            batch_norm=make.norm(12, 400.0),
+            kernel=_kernel(3, 2),
+        ),
+        BinaryConv2d(
+            name="second",
+            weights=make.weights(14, 2, 2, 12),
+            padding=(1, 0),
+            pool=MaxPool(),
+            batch_norm=make.norm(14, 7.0),
+            kernel=_kernel(3, 2),
+        ),
+        BinaryDense(name="third", weights=make.weights(15, 5 * 3 * 14), batch_norm=make.norm(15, 13.0)),
+        BinaryDense(name="last", weights=make.weights(5, 15)),
+    ]
+    return _network("program", (11, 10, 2), layers, arithmetic="torch")
+
+
 _MADE: dict[str, Callable[[], Network]] = {
     "digits": lambda: pretrained("digits"),
     "borders": _borders,
@@ -298,6 +324,7 @@ _MADE: dict[str, Callable[[], Network]] = {
     "ties": _ties,
     "rounding": _rounding,
     "residual": _residual,
+    "program": _program,
 }
 GROUNDS = tuple(_MADE)
 """The networks' names; the first is the shipped one."""
