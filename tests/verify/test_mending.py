@@ -33,4 +33,4 @@ def test_a_mend_names_the_networks_own_conventions() -> None:
 
 
 def test_only_a_network_without_negative_gamma_cannot_show_its_faults() -> None:
-    assert [len(blind_spots(ground(name).network)) for name in GROUNDS] == [1, 0, 0, 0, 0, 0]
+    assert [len(blind_spots(ground(name).network)) for name in GROUNDS] == [1, 0, 0, 0, 0, 0, 0]
