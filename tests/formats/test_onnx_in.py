@@ -55,7 +55,7 @@ def test_a_folded_export_comes_back_with_every_bit_and_logit(name: str) -> None:
 @settings(max_examples=15, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(st.data())
 def test_exports_of_drawn_networks_come_back(data: st.DataObject) -> None:
-    """What is read back gives the bits of what was written; what is not read names its node."""
+    """What is read back gives the bits of what was written; what is not read names its node or layer."""
     rules = data.draw(conventions(arithmetics=("onnxruntime", "released_torch", "keras", "real")))
     network = data.draw(networks(conventions=st.just(rules)))
     x = data.draw(images((2, *network.input_shape)))
@@ -68,7 +68,7 @@ def test_exports_of_drawn_networks_come_back(data: st.DataObject) -> None:
     try:
         back = imported(model)
     except RefdesignError as error:
-        assert re.search(r"^node '|batch norms: found|no batch norm|no scale and shift", str(error)), error  # noqa: PT017
+        assert re.search(r"^(node|layer) '|batch norms: found|no batch norm|no scale and shift", str(error)), error  # noqa: PT017
         return
     read_on = {layer.name for layer, following in pairwise(network.layers) if isinstance(following, Stage)}
     found = back.run(x, path="float", outputs="all")
