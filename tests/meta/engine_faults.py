@@ -23,6 +23,7 @@ class Fault:
         engine: the package that it is planted in.
         file: the module of that package.
         right, wrong: the text that is replaced, which stands there once, and what replaces it.
+        refused: what the reference's own types say where the fault cannot get as far as an output.
     """
 
     name: str
@@ -30,14 +31,15 @@ class Fault:
     file: str
     right: str
     wrong: str
+    refused: str = ""
 
 
 def _torch(name: str, right: str, wrong: str, file: str = "folded") -> Fault:
     return Fault(name, TORCH, file, right, wrong)
 
 
-def _numba(name: str, right: str, wrong: str, file: str = "layers") -> Fault:
-    return Fault(name, NUMBA, file, right, wrong)
+def _numba(name: str, right: str, wrong: str, file: str = "layers", refused: str = "") -> Fault:
+    return Fault(name, NUMBA, file, right, wrong, refused)
 
 
 def _jax(name: str, right: str, wrong: str, file: str) -> Fault:
@@ -110,7 +112,7 @@ FOLDED_FAULTS = (
            "thresholds"),
     _numba("constant channels turned round", "thresholds.constant <= 0", "thresholds.constant > 0", "thresholds"),
     _numba("tail bits set", "self.tail = tail_mask(channels)", "self.tail = tail_mask(64 * words_for(channels))",
-           "thresholds"),
+           "thresholds", refused="bits are set after the last of"),
     _numba("ties lost", "self.ties = bool(thresholds.ternary.any())", "self.ties = False", "thresholds"),
     _numba("column phase of the rows", "phases(width, self.period[1], self.origin)",
            "(phases(width, self.period[1], self.origin) + 1) % self.period[1]", "thresholds"),
