@@ -24,7 +24,7 @@ FIRST_IMAGES = 20
 
 
 def differ(ours: NDArray[Any], theirs: NDArray[Any], tolerance: NDArray[np.float64] | None = None) -> NDArray[np.bool_]:
-    """Where two arrays of one shape differ as numbers; True counts as +1 and False as -1 beside bits.
+    """Where two arrays of one shape differ as numbers; beside them, True counts as +1 and False as -1.
 
     Args:
         ours, theirs: the arrays.
@@ -34,7 +34,7 @@ def differ(ours: NDArray[Any], theirs: NDArray[Any], tolerance: NDArray[np.float
     array([False,  True])
     """
     if theirs.dtype == np.bool_ and ours.dtype != np.bool_:
-        return np.asarray((ours > 0) != theirs)
+        return np.asarray(ours != np.where(theirs, np.int8(1), np.int8(-1)))
     if tolerance is None:
         return np.asarray(ours != theirs)
     with np.errstate(invalid="ignore"):  # NaN is near nothing
@@ -57,7 +57,7 @@ def odd_values(output: str, theirs: NDArray[Any], *, ties: bool) -> str | None:
     """
     part = output.rpartition(".")[2]
     if theirs.dtype == np.bool_:
-        return None
+        return None if part == "bits" else "found booleans, expected numbers"
     if theirs.dtype == np.int64:
         theirs = theirs[theirs != UNDEFINED]  # X and Z have findings of their own
     if theirs.dtype.kind == "f" and not np.isfinite(theirs).all():

@@ -15,6 +15,8 @@ from refdesign import api
 from refdesign.cli.demo import NETWORKS
 from tests.cli.command_line import call, good
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def equal_rows(text: str) -> int:
     """The rows of the table of agreement that end in "equal"."""
@@ -40,6 +42,18 @@ def test_the_demo_shows_agreement_and_draws(tmp_path: Path) -> None:
     rule = next(line for line in text.splitlines() if line.startswith("  fold ")).removeprefix("  fold").split(";")[0]
     assert rule.strip() in told
     assert "the packed path gives the same" in told
+
+
+def test_the_readme_shows_what_the_demo_draws(tmp_path: Path) -> None:
+    matplotlib = pytest.importorskip("matplotlib", reason="pictures need matplotlib (extra 'plot')")
+    pillow = pytest.importorskip("PIL.Image", reason="pictures need Pillow, which matplotlib brings")
+    if f"matplotlib=={matplotlib.__version__}\n" not in (ROOT / "constraints.txt").read_text():
+        pytest.skip("another matplotlib draws letters otherwise")
+    good("demo", "--naive", 0, "--out", tmp_path)
+    shown, drawn = (
+        np.asarray(pillow.open(folder / "photograph.png").convert("RGB")) for folder in (ROOT / "docs", tmp_path)
+    )
+    assert np.array_equal(shown, drawn)
 
 
 def test_the_json_counts_every_value() -> None:

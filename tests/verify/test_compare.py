@@ -10,6 +10,7 @@ import pytest
 from refdesign.api import pretrained
 from refdesign.errors import RefdesignError
 from refdesign.verify.compare import COULD_NOT_RUN, DIFFERENT, EQUAL, Verdict, compare
+from refdesign.verify.differences import differ
 from refdesign.verify.doors.callable import CallableDoor
 from refdesign.verify.reports.data import sentence
 from tests.verify.subjects import images_for, under, uneven
@@ -45,6 +46,20 @@ def test_other_dtypes_are_compared_as_numbers() -> None:
     assert _verdict(floats).status == EQUAL
     assert _verdict(booleans).status == EQUAL
     assert _verdict(lambda images: NETWORK.run(images)["logits"] + 0.25).status == DIFFERENT
+
+
+def test_signs_in_place_of_numbers_are_no_numbers() -> None:
+    """True stands for +1 and False for -1: for no other number of that sign, and not for a tie's 0."""
+    verdict = _verdict(lambda images: {name: array > 0 for name, array in _all(images).items()})
+    assert verdict.status == DIFFERENT
+    wrong = {name for name, count in verdict.counts.items() if count.differing}
+    assert wrong == {name for name, array in _all(IMAGES).items() if (np.abs(array) != 1).any()}
+    assert {"first.accumulator", "logits"} <= wrong
+    said = {finding.output: finding.message for finding in verdict.findings if finding.kind == "values"}
+    assert said == dict.fromkeys(wrong, "found booleans, expected numbers")
+    ties = np.array([-1, 0, 1, 0], np.int8)
+    found = differ(ties, np.array([False, False, True, True]))
+    np.testing.assert_array_equal(found, [False, True, False, True])
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 11])
