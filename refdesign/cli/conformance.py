@@ -119,6 +119,8 @@ def _run_suite(options: list[str | Path], *, quiet: bool) -> tuple[int, dict[str
         ended = subprocess.run(command, env=environment, stdout=output, check=False).returncode
         if ended < 0:
             raise RefdesignError(f"conformance: the process under test ended by signal {-ended}")
+        if ended in (0, 1) and not report.exists():
+            raise RefdesignError(f"conformance: the process under test ended with status {ended} before the suite did")
         found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
     return {0: 0, 1: 1}.get(ended, 2), found
 

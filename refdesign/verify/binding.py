@@ -19,9 +19,6 @@ from refdesign.api import Network
 from refdesign.errors import RefdesignError
 from refdesign.verify.implementation import Implementation, one_line, where_raised
 
-Factory = Callable[[Network], Implementation]
-"""Makes the implementation of a network; what a conformance suite needs."""
-
 Adapt = Callable[[object, Network], "Implementation | None"]
 """Makes an implementation of an object that is none by itself; None: it does not know it."""
 
@@ -94,7 +91,7 @@ def _made(factory: Callable[..., Any], network: Network, adapt: Adapt | None) ->
         made = factory() if alone else factory(network)
     except RefdesignError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # its end is not ours
         raise RefdesignError(f"implementation: its factory raised {where_raised(error)}") from error
     adapted = None if adapt is None else adapt(made, network)
     if adapted is not None:
@@ -129,7 +126,7 @@ def load_target(text: str, folder: Path | None = None) -> object:
     _append_to_path(file.resolve().parent if is_file else Path.cwd() if folder is None else folder)
     try:
         target: object = _import_file(file) if is_file else importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script's last line may well be sys.exit(0)
         why = f"{type(error).__name__}: {one_line(error)}"
         raise RefdesignError(f"--impl {text}: cannot be imported: {why}") from error
     for part in path.split("."):

@@ -39,6 +39,9 @@ def module(network):
 
 def dies(network):
     os.kill(os.getpid(), 9)
+
+def leaves(network):
+    os._exit(0)
 """
 
 
@@ -134,6 +137,10 @@ def test_an_implementation_that_takes_its_process_with_it_is_reported(user: Path
     result = process("conformance", "--impl", "port:dies", "--cases", "words", cwd=user)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == "refdesign: conformance: the process under test ended by signal 9\n"
+    left = process("conformance", "--impl", "port:leaves", "--cases", "words", cwd=user)
+    assert (left.returncode, left.stdout) == (2, "")
+    says = "refdesign: conformance: the process under test ended with status 0 before the suite did\n"
+    assert left.stderr == says
 
 
 def test_the_options_that_are_missing_are_named() -> None:

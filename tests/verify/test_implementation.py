@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,7 @@ def test_binding_every_kind_of_callable() -> None:
         (lambda a, b, c: a, "found the required parameters a, b, c"),
         (lambda network: 5, "its factory returned int"),
         (lambda network: 1 / 0, "its factory raised ZeroDivisionError"),
+        (lambda network: sys.exit(0), "its factory raised SystemExit: 0"),
     ],
 )
 def test_what_cannot_be_bound(target: Any, message: str) -> None:
@@ -146,11 +148,13 @@ def test_what_cannot_be_bound(target: Any, message: str) -> None:
 def test_loading_from_the_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_port_of_it.py").write_text("class Port:\n    run = staticmethod(len)\n")
     (tmp_path / "my_broken_port.py").write_text("import nowhere_at_all\n")
+    (tmp_path / "my_ending_port.py").write_text("import sys\nrun = len\nsys.exit(0)\n")
     monkeypatch.setattr("sys.path", ["/nowhere"])
     assert load_target("my_port_of_it:Port.run", tmp_path) is len
     for text, message in (
         ("my_port_of_it:Other", "found no 'Other'"),
         ("my_broken_port:run", "No module named 'nowhere_at_all'"),
+        ("my_ending_port:run", "cannot be imported: SystemExit: 0"),
         ("my_port_of_it", "expected package.module:name"),
     ):
         with pytest.raises(RefdesignError, match=message):

@@ -70,7 +70,7 @@ def judge(
     network = example.network
     try:
         implementation = make(network)
-    except Exception as error:  # whatever a foreign implementation does is a fault of it
+    except (Exception, SystemExit) as error:  # whatever a foreign implementation does is a fault of it
         return Judgement(f"raised when it was made: {type(error).__name__}: {' '.join(str(error).split())[:300]}")
     if any(name.endswith(".uncertain") for name in network.output_names):
         return _judge_open(example, implementation, time_limit)
