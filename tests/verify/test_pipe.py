@@ -79,6 +79,25 @@ while True:
     if how == "flood" and row == 4:
         while True:
             sys.stdout.write("hello, world\\n")
+    if how == "flood of pieces" and row == 4:
+        while True:
+            sys.stdout.write(f"{number} logits 1 2\\n")
+    if how == "crash behind an answer" and row == 4:
+        place, logits = len(names) - 1, answers["logits"][row + 1]
+        if binary:
+            sys.stdout.buffer.write(struct.pack("<II", number + 1, place) + logits.tobytes())
+        else:
+            sys.stdout.write(f"{number + 1} logits {' '.join(map(str, logits))}\\n")
+        sys.stdout.flush()
+        os.abort()
+    if how == "both notations" and row == 4:
+        sums = answers["first.accumulator"][row].ravel()
+        text = " ".join(float(v).hex() if place else str(v) for place, v in enumerate(sums))
+        sys.stdout.write(f"{number} first.accumulator {text}\\n{number} end\\n")
+        sys.stdout.flush()
+        continue
+    if how == "number" and row == 4:
+        sys.stdout.write(f"{'9' * 5000} end\\n")
     if how == "twice" and row == 4:
         answer(number, row, False)
     if how == "words" and row == 4:
@@ -132,7 +151,7 @@ def test_a_right_program_is_equal_in_both_forms(program: Any, how: str, in_fligh
         ("crash", "crashed", "SIGABRT, and wrote to stderr: segmentation of some kind", 8),
         ("hang", "hung", "found no answer in 2 s", 8),
         ("garbage", "garbage", "hello, world", 9),
-        ("short", "shape", "found 2 values, expected 5", 9),
+        ("number", "garbage", "expected 'CASE OUTPUT VALUES' or 'CASE end'", 9),
         ("twice", "garbage", "found a second", 9),
         ("words", "garbage", "could not convert string to float: 'one'", 9),
         ("nothing", "missing", "ended without any output", 8),
@@ -153,11 +172,35 @@ def test_a_wrong_program_is_a_finding_and_the_run_goes_on(
     assert verdict.differing == 0
 
 
-def test_a_flood_of_garbage_ends(program: Any) -> None:
-    verdict = program("flood", in_flight=3, time_limit=20.0)
+@pytest.mark.parametrize("how", ["flood", "flood of pieces"])
+def test_a_flood_of_garbage_ends(program: Any, how: str) -> None:
+    verdict = program(how, in_flight=3, time_limit=20.0)
     assert verdict.status == DIFFERENT
     assert verdict.findings[-1].message == "given up after 50 answers that cannot be used"
     assert verdict.counts["logits"].values == 5 * 4
+
+
+def test_an_output_of_another_size_is_a_finding(program: Any) -> None:
+    """The right one that follows is a second answer to the same question."""
+    verdict = program("short", in_flight=3)
+    assert [finding.kind for finding in verdict.findings] == ["shape", "garbage"]
+    assert verdict.findings[0].message == "found 2 values, expected 5"
+    assert verdict.counts["logits"].values == 5 * 8
+    assert verdict.differing == 0
+
+
+@pytest.mark.parametrize("binary", [False, True])
+def test_a_case_that_was_answered_in_part_when_the_program_crashed_is_answered_anew(program: Any, binary: bool) -> None:
+    verdict = program("crash behind an answer", in_flight=3, binary=binary)
+    assert [finding.kind for finding in verdict.findings] == ["crashed"]
+    assert verdict.counts["logits"].values == 5 * 8
+    assert verdict.differing == 0
+
+
+def test_a_line_may_hold_decimals_beside_hexadecimals(program: Any) -> None:
+    assert abs(OUTPUTS["first.accumulator"][4].flat[0]) > 9  # else its digits mean the same in both
+    verdict = program("both notations", in_flight=3)
+    assert (verdict.findings, verdict.status) == ([], EQUAL)
 
 
 def test_a_program_that_cannot_be_started() -> None:

@@ -124,6 +124,7 @@ class _Batch:
     waiting: list[int]
     under_way: dict[int, float] = field(default_factory=dict)
     values: dict[str, dict[int, NDArray[Any]]] = field(default_factory=dict)
+    refused: set[tuple[str, int]] = field(default_factory=set)  # outputs of cases that came in another size
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -226,11 +227,12 @@ class PipeDoor:
             del batch.under_way[row]
             if not any(row in rows for rows in batch.values.values()):
                 batch.findings.append(Finding("missing", "the case was ended without any output", image=row))
+        elif row in batch.values.setdefault(event.output, {}) or (event.output, row) in batch.refused:
+            self._unusable(batch, f"found a second {event.output} of case {event.case}")
         elif event.values.size != self._protocol.sizes[event.output]:
+            batch.refused.add((event.output, row))
             message = f"found {event.values.size} values, expected {self._protocol.sizes[event.output]}"
             batch.findings.append(Finding("shape", message, event.output, row))
-        elif row in batch.values.setdefault(event.output, {}):
-            self._unusable(batch, f"found a second {event.output} of case {event.case}")
         else:
             batch.values[event.output][row] = event.values
 
@@ -243,6 +245,10 @@ class PipeDoor:
         if finding is not None:
             batch.findings.append(finding)
         batch.under_way.pop(blamed)
+        for rows in batch.values.values():  # what they were answered in part they are answered anew
+            for row in batch.under_way:
+                rows.pop(row, None)
+        batch.refused = {(name, row) for name, row in batch.refused if row not in batch.under_way}
         batch.waiting = sorted([*batch.under_way, *batch.waiting])
         batch.under_way.clear()
         self._end()

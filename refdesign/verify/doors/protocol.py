@@ -40,6 +40,7 @@ END = 0xFFFFFFFF
 """The output number of the record that ends a case."""
 
 _LONGEST_LINE = 1 << 26
+_LONGEST_NUMBER = 18  # digits of a case's number
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class Protocol:
     def _line(self, text: str) -> Event:
         number, _, rest = text.partition(" ")
         output, _, values = rest.strip().partition(" ")
-        if not (number.isascii() and number.isdigit()):
+        if not (number.isascii() and number.isdigit() and len(number) <= _LONGEST_NUMBER):
             return Event(garbage=f"found {text[:60]!r}, expected 'CASE OUTPUT VALUES' or 'CASE end'")
         if output == "end":
             return Event(int(number))
@@ -141,8 +142,7 @@ class Protocol:
             return Event(garbage=f"{output} of case {number}: {error}")
 
     def _values(self, tokens: list[str], dtype: np.dtype[Any]) -> NDArray[Any]:
-        hexadecimal = any("x" in token or "X" in token for token in tokens)
-        numbers = np.array([float.fromhex(token) if hexadecimal else float(token) for token in tokens])
+        numbers = np.array([float.fromhex(token) if "x" in token or "X" in token else float(token) for token in tokens])
         if dtype.kind == "f":
             with np.errstate(over="ignore"):
                 return numbers.astype(dtype)
