@@ -180,7 +180,9 @@ def train(
         while len(history) < recipe.epochs and not _patience_is_over(history, recipe.patience):
             _set_tau(model, recipe.tau(len(history)))
             loss = _epoch(step, model, training, recipe, optimiser, schedule, len(history) + 1)
-            history.append(Epoch(loss, *measure(model, *held_out, recipe.loss)))
+            epoch = Epoch(loss, *measure(model, *held_out, recipe.loss))
+            _check_finite(model, epoch, len(history) + 1)
+            history.append(epoch)
             best.offer(len(history), history, model)
             if checkpoint is not None:
                 figures = [(e.loss, e.validation_accuracy, e.validation_loss) for e in history]
@@ -235,6 +237,17 @@ def _epoch(
         _keep_in_range(model)
         total += value
     return total / steps
+
+
+def _check_finite(model: nn.Module, epoch: Epoch, number: int) -> None:
+    """Refuse an epoch whose last step broke the model: signs hide a NaN, so the losses alone do not tell."""
+    broken = [name for name, value in model.state_dict().items() if not torch.isfinite(value).all()]
+    if broken:
+        raise Diverged(f"training: {broken[0]} holds a value that is not finite after epoch {number}")
+    if not np.isfinite(epoch.validation_loss):
+        raise Diverged(
+            f"training: the validation loss is {epoch.validation_loss} in epoch {number}, expected a finite one"
+        )
 
 
 def _patience_is_over(history: list[Epoch], patience: int) -> bool:

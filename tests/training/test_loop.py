@@ -18,7 +18,7 @@ from refdesign.frameworks.torch.models import binarynet
 from refdesign.training.checkpoint import read_checkpoint, write_checkpoint
 from refdesign.training.determinism import deterministic
 from refdesign.training.digits import split
-from refdesign.training.loop import Epoch, Labelled, Trained, train
+from refdesign.training.loop import Diverged, Epoch, Labelled, Trained, train
 from refdesign.training.recipe import LOSSES, Recipe
 
 RECIPE = Recipe(epochs=3, batch_size=37, learning_rate=0.01, rotation=5, stretch=0.05, shift=1)
@@ -160,6 +160,31 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_good_state(tmp_path: 
     figures = read_checkpoint(checkpoint, {}, settings)
     assert len(figures) == 1
     assert np.isfinite(figures).all()
+
+
+@pytest.mark.parametrize("last_step", [5, 10])
+def test_an_epoch_whose_last_step_breaks_the_weights_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last_step: int
+) -> None:
+    calls = []
+
+    def breaking(outputs: Tensor, labels: Tensor) -> Tensor:
+        calls.append(len(labels))
+        loss = torch.nn.functional.cross_entropy(outputs, labels)
+        if calls.count(37) < last_step or len(labels) != 37:
+            return loss
+        return loss + (0 * outputs.sum()).sqrt()  # finite itself, with a gradient that is no number
+
+    monkeypatch.setitem(LOSSES, "cross_entropy", breaking)
+    checkpoint = tmp_path / "checkpoint.pt"
+    epoch = last_step // 5
+    with pytest.raises(Diverged, match=rf"holds a value that is not finite after epoch {epoch}$"):
+        tiny(checkpoint=checkpoint)
+    assert checkpoint.exists() == (epoch > 1)
+    if epoch > 1:
+        state = torch.load(checkpoint, weights_only=True)
+        assert len(state["figures"]) == epoch - 1
+        assert all(torch.isfinite(value).all() for value in state["parts"]["model"].values())
 
 
 @pytest.mark.parametrize(
