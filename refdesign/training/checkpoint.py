@@ -68,7 +68,8 @@ def read_checkpoint(path: Path, parts: Mapping[str, Stateful], settings: Setting
         RefdesignError: the file cannot be read, or is of a run with other settings or another model.
     """
     try:
-        state = torch.load(path, weights_only=True)
+        # On the CPU first: each part brings its state to its own device, and another machine may have no such device.
+        state = torch.load(path, weights_only=True, map_location="cpu")
         found = state["settings"]
         figures = [tuple(float(figure) for figure in row) for row in state["figures"]]
     except Exception as error:  # Damaged archives and foreign files raise almost anything.

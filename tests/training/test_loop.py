@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -185,6 +186,24 @@ def test_an_epoch_whose_last_step_breaks_the_weights_is_not_kept(
         state = torch.load(checkpoint, weights_only=True)
         assert len(state["figures"]) == epoch - 1
         assert all(torch.isfinite(value).all() for value in state["parts"]["model"].values())
+
+
+def test_a_checkpoint_of_a_device_that_is_not_here_says_which(tmp_path: Path) -> None:
+    checkpoint, moved = tmp_path / "checkpoint.pt", tmp_path / "moved.pt"
+    model = nn.Linear(3, 2)
+    write_checkpoint(checkpoint, {"model": model}, {"device": "cuda"}, [])
+    # As PyTorch writes tensors of a GPU: their place stands in the pickle, once.
+    with zipfile.ZipFile(checkpoint) as old, zipfile.ZipFile(moved, "w") as new:
+        for name in old.namelist():
+            place = pickle_text("cuda:0") if name.endswith("data.pkl") else pickle_text("cpu")
+            new.writestr(name, old.read(name).replace(pickle_text("cpu"), place))
+    assert b"cuda:0" in moved.read_bytes()
+    with pytest.raises(RefdesignError, match=r"moved\.pt: device: found a checkpoint of 'cuda', expected 'cpu'"):
+        read_checkpoint(moved, {"model": model}, {"device": "cpu"})
+
+
+def pickle_text(text: str) -> bytes:
+    return b"X" + len(text).to_bytes(4, "little") + text.encode()
 
 
 @pytest.mark.parametrize(
