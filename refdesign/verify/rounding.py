@@ -17,8 +17,9 @@ With u = 2**-24 and gamma(n) = n*u / (1 - n*u) (Higham, Accuracy and Stability o
 - A real dense layer of n inputs: |y' - y| <= gamma(n + 1) * (sum |w*x| + |b|), with n + 1 raised by the size of an
   average pool's window before it, and by what a batch norm of its inputs rounds.
 
-Answers of half precision are held to u = 2**-11. Where numbers are flushed to zero, the smallest normal number is
-added.
+Answers of half precision are held to u = 2**-11, but to no more than `ROUNDINGS` of its roundings in a real dense
+layer: the sums themselves are to be float32's, since a bound on sums in half precision lets any logits pass, from
+some fifty inputs on. Where numbers are flushed to zero, the smallest normal number is added.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ from refdesign.parameters import BatchNorm
 
 ROUNDINGS = 10
 """The most roundings between a parameter of a batch norm and its result, in every named program."""
+
+_UNIT = 2.0**-24  # of float32
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,8 @@ class Exact:
         kind = np.finfo(dtype if dtype == np.float16 else np.float32)
         unit = float(kind.eps) / 2
         folded = np.minimum(_loss(self.folded_roundings, unit) * self.folded_terms, self.most)
-        bound: NDArray[np.float64] = np.maximum(_loss(self.roundings, unit) * self.terms, folded) + float(kind.tiny)
+        lost = max(_loss(self.roundings, _UNIT), _loss(min(self.roundings, ROUNDINGS), unit))
+        bound: NDArray[np.float64] = np.maximum(lost * self.terms, folded) + float(kind.tiny)
         return bound
 
 

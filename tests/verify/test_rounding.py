@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from refdesign.api import Network, pretrained
 from refdesign.bits import pack, unpack
 from refdesign.models import resnet20, vgg_small
-from refdesign.network import BinaryDense, PixelConv2d
+from refdesign.network import BinaryDense, PixelConv2d, RealDense
 from refdesign.ops.batch_norm import batch_norm
 from refdesign.ops.residual import real_dense
 from refdesign.parameters import BatchNorm
@@ -123,6 +124,26 @@ def test_half_precision_is_held_to_its_own_unit() -> None:
     assert verdict.status == EQUAL
     assert verdict.counts["logits"].rounded > 50
     assert _verdict(DIGITS, lambda images: half(images).astype(np.float32)).status == DIFFERENT
+
+
+def test_no_bound_on_half_precision_lets_wrong_logits_of_a_wide_layer_pass() -> None:
+    network = vgg_small(input_shape=(16, 24, 3), width=1 / 8)
+    last = network.layers[-1]
+    assert isinstance(last, RealDense)
+    assert last.weights.shape[1] == 384
+
+    def answers(change: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def run(images: Any) -> Any:
+            found = dict(network.run(images, outputs="all"))
+            return {**found, "logits": change(found["logits"].astype(np.float16))}
+
+        return run
+
+    assert _verdict(network, answers(lambda logits: logits), count=3).status == EQUAL
+    for wrong in (lambda logits: np.roll(logits, 1, axis=1), lambda logits: 0 * logits):
+        verdict = _verdict(network, answers(wrong), count=3)
+        assert verdict.status == DIFFERENT
+        assert verdict.counts["logits"].differing == verdict.differing > 25
 
 
 def test_integer_logits_and_bits_know_no_tolerance() -> None:
