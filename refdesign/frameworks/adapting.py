@@ -5,7 +5,8 @@ ONNX graph. An output is taken from
 
 1. the place that the user's map gives it;
 2. else a place of its own name, `conv1.bits`;
-3. else a place that is named after the layer and what it is, `conv1.sign`, or `conv1` itself: its product's sums if
+3. else what the model returns under its name;
+4. else a place that is named after the layer and what it is, `conv1.sign`, or `conv1` itself: its product's sums if
    it is a convolution or dense layer, its bits if it is a block. What was found so and turns out to hold no integers
    (a bias, scaled pixels), or bits other than ±1, is left out, and said.
 
@@ -102,6 +103,8 @@ class Adapted:
         given = np.ascontiguousarray(given, dtype=self._dtype)
         returned, inside = self._model.run(given, tuple(dict.fromkeys(self._taken.values())))
         answer = {name: self._ours(name, value) for name, value in self._returned(returned).items()}
+        for output in answer.keys() - self._sure.keys():  # what it returns by name need not be guessed
+            self._taken.pop(output, None)
         for output, place in self._taken.items():
             if place in inside:
                 answer[output] = self._ours(output, inside[place])

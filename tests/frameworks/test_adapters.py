@@ -56,6 +56,27 @@ def test_a_plain_module_is_seen_in_every_layer() -> None:
     assert "conv2.accumulator from conv2.product, conv2.pooled from conv2.pool, conv2.bits from conv2.sign" in said
 
 
+def test_what_a_model_returns_by_name_goes_before_a_guess() -> None:
+    """A place `conv2.sign` that holds something else neither replaces nor drops the bits that are returned."""
+    needs("torch")
+    from torch import nn
+
+    class Answering(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv2 = nn.ModuleDict({"sign": nn.Identity()})
+
+        def forward(self, images: Any) -> Any:
+            pixels = images.permute(0, 2, 3, 1).numpy().astype(np.uint8)
+            self.conv2["sign"](images * 0.25)
+            return dict(DIGITS.run(pixels, outputs=("conv2.bits", "logits")))
+
+    verdict, said = _verdict(Answering())
+    assert (verdict.status, list(verdict.counts)) == (EQUAL, ["conv2.bits", "logits"])
+    assert "outputs by place" not in said
+    assert "it is not compared" not in said
+
+
 def test_a_wrong_bit_of_a_module_is_placed_in_our_axes() -> None:
     needs("torch")
     module = torch_module()
