@@ -214,19 +214,19 @@ def _steps(a: int, constants: ChannelConstants, threshold: float, conventions: C
     by_gamma = conventions.threshold_scale == "gamma"
     if arithmetic == "real":
         scaled = "alpha*a" if one.scales else "a"
-        yield Step("numerator", f"gamma*({scaled} - mean)", one.gamma * (one.alpha * a - one.mean))
+        yield Step("numerator", f"gamma*({scaled} - mean)", one.numerator(a))
         yield Step("square", "variance + epsilon", one.square)
         yield Step("y", "numerator/sqrt(square) + beta, rounded to float32 to be shown", y)
-        offset = one.gamma * Fraction(threshold) if by_gamma else Fraction(threshold)
+        offset = Fraction(one.gamma) * Fraction(threshold) if by_gamma else Fraction(threshold)
         yield Step("s*T", "gamma*T" if by_gamma else "T", offset)
         p, q = exact_terms(a, one, threshold, conventions)
         z = nearest(p, one.square, q)
         yield Step("z", "y - s*T, exact, rounded to float32 to be shown", z)
         return
-    v = float32.multiply(float(one.alpha), float(a)) if one.scales else float(a)
+    v = float32.multiply(one.alpha, float(a)) if one.scales else float(a)
     yield Step("v", "fl(alpha*a)" if one.scales else "a; the batch norm has no alpha (a scale of a)", v)
     if arithmetic == "released_torch":
-        centred = float32.subtract(v, float(one.mean))
+        centred = float32.subtract(v, one.mean)
         yield Step("centred", "fl(v - mean)", centred)
         yield Step("deviation", "fl(sqrt(fl(variance + epsilon)))", one.deviation)
         yield Step("normal", "fl(centred/deviation)", float32.divide(centred, one.deviation))
@@ -235,7 +235,7 @@ def _steps(a: int, constants: ChannelConstants, threshold: float, conventions: C
         yield Step("k", "gamma/sqrt(variance + epsilon), as the program computes it", one.k)
         yield Step("c", "beta - mean*k, as the program computes it", one.c)
         yield Step("y", "fma(v, k, c)" if arithmetic == "torch" else "fl(fl(v*k) + c)", y)
-    rounded_offset = float32.multiply(float(one.gamma), threshold) if by_gamma else threshold
+    rounded_offset = float32.multiply(one.gamma, threshold) if by_gamma else threshold
     yield Step("s*T", "fl(gamma*T)" if by_gamma else "T", rounded_offset)
     yield Step("z", "fl(y - s*T)", float32.subtract(y, rounded_offset))
 

@@ -281,7 +281,7 @@ class _Image:
 
 
 def max_pool(values: Map, pool: MaxPool, shape: tuple[int, ...]) -> Map:
-    """The largest number under each window, channel by channel.
+    """The largest number under each window, channel by channel; of zeros of either sign the first.
 
     Args:
         values: rows of pixels of channels.

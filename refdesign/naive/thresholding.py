@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from math import isfinite, isnan
+from math import copysign, isfinite, isnan
 
 from refdesign.conventions import Conventions
 from refdesign.errors import RefdesignError
@@ -24,25 +24,34 @@ Number = int | float
 
 @dataclass(frozen=True)
 class ChannelConstants:
-    """One channel's batch norm as exact numbers.
+    """One channel's batch norm.
 
     Attributes:
-        gamma, beta, mean, alpha: the parameters; alpha is 1 where the batch norm has none.
+        gamma, beta, mean, alpha: the parameters, as float32 (a zero has its sign); alpha is 1 where the batch norm
+            has none.
         scales: whether the batch norm has an alpha.
+        factor, offset: the exact map factor*a + offset that stands before all this.
         square: variance + epsilon, exact.
         deviation: fl(sqrt(fl(variance + epsilon))), as float32.
         k, c: the scale and shift of the float programs, as float32 (0 where the program has none).
     """
 
-    gamma: Fraction
-    beta: Fraction
-    mean: Fraction
-    alpha: Fraction
+    gamma: float
+    beta: float
+    mean: float
+    alpha: float
     scales: bool
+    factor: Fraction
+    offset: Fraction
     square: Fraction
     deviation: float
     k: float
     c: float
+
+    def numerator(self, a: Number) -> Fraction:
+        """The exact gamma*(alpha*a - mean)."""
+        moved = self.factor * Fraction(a) + self.offset
+        return Fraction(self.gamma) * (Fraction(self.alpha) * moved - Fraction(self.mean))
 
 
 def channel_constants(batch_norm: BatchNorm, channel: int, arithmetic: str, where: str) -> ChannelConstants:
@@ -89,22 +98,23 @@ def channel_constants(batch_norm: BatchNorm, channel: int, arithmetic: str, wher
                     f"layer {where!r}, batch_norm, {name}: found {value} in channel {channel}, "
                     "expected a scale and shift that float32 holds"
                 )
-    exact_alpha, exact_mean = Fraction(alpha), Fraction(mean)
+    factor, offset = Fraction(1), Fraction(0)
     if batch_norm.affine is not None:
         if arithmetic != "real":
             raise RefdesignError(
                 f"layer {where!r}, batch_norm, affine: found an exact map of the accumulators under {arithmetic!r}, "
                 "expected arithmetic 'real'"
             )
-        # alpha*x - mean with x = scale*a + shift
-        exact_mean -= exact_alpha * Fraction(batch_norm.affine.offsets[channel], batch_norm.affine.denominator)
-        exact_alpha *= Fraction(batch_norm.affine.numerator, batch_norm.affine.denominator)
+        factor = Fraction(batch_norm.affine.numerator, batch_norm.affine.denominator)
+        offset = Fraction(batch_norm.affine.offsets[channel], batch_norm.affine.denominator)
     return ChannelConstants(
-        gamma=Fraction(gamma),
-        beta=Fraction(beta),
-        mean=exact_mean,
-        alpha=exact_alpha,
+        gamma=gamma,
+        beta=beta,
+        mean=mean,
+        alpha=alpha,
         scales=batch_norm.alpha is not None,
+        factor=factor,
+        offset=offset,
         square=Fraction(variance) + Fraction(batch_norm.epsilon),
         deviation=deviation,
         k=k,
@@ -113,11 +123,13 @@ def channel_constants(batch_norm: BatchNorm, channel: int, arithmetic: str, wher
 
 
 IDENTITY = ChannelConstants(
-    gamma=Fraction(1),
-    beta=Fraction(0),
-    mean=Fraction(0),
-    alpha=Fraction(1),
+    gamma=1.0,
+    beta=0.0,
+    mean=0.0,
+    alpha=1.0,
     scales=False,
+    factor=Fraction(1),
+    offset=Fraction(0),
     square=Fraction(1),
     deviation=1.0,
     k=1.0,
@@ -162,9 +174,8 @@ def exact_terms(
     >>> exact_terms(3, IDENTITY, 0.5, Conventions())
     (Fraction(3, 1), Fraction(-1, 2))
     """
-    scale = constants.gamma if conventions.threshold_scale == "gamma" else Fraction(1)
-    p = constants.gamma * (constants.alpha * Fraction(a) - constants.mean)
-    return p, constants.beta - scale * Fraction(threshold)
+    scale = Fraction(constants.gamma) if conventions.threshold_scale == "gamma" else Fraction(1)
+    return constants.numerator(a), Fraction(constants.beta) - scale * Fraction(threshold)
 
 
 def nearest(p: Fraction, square: Fraction, q: Fraction) -> float:
@@ -190,15 +201,14 @@ def normalise(a: Number, constants: ChannelConstants, arithmetic: str) -> float:
     """
     one = constants
     if arithmetic == "real":
-        p = one.gamma * (one.alpha * Fraction(a) - one.mean)
-        return nearest(p, one.square, one.beta)
-    v = float32.multiply(float(one.alpha), float(a)) if one.scales else float(a)
+        return nearest(one.numerator(a), one.square, Fraction(one.beta))
+    v = float32.multiply(one.alpha, float(a)) if one.scales else float(a)
     if arithmetic == "torch":
         return float32.fused_multiply_add(v, one.k, one.c)
     if arithmetic in ("onnxruntime", "keras"):
         return float32.add(float32.multiply(v, one.k), one.c)
-    centred = float32.divide(float32.subtract(v, float(one.mean)), one.deviation)
-    return float32.add(float32.multiply(float(one.gamma), centred), float(one.beta))
+    centred = float32.divide(float32.subtract(v, one.mean), one.deviation)
+    return float32.add(float32.multiply(one.gamma, centred), one.beta)
 
 
 def dither(a: Number, constants: ChannelConstants, threshold: float, conventions: Conventions) -> float:
@@ -212,7 +222,7 @@ def dither(a: Number, constants: ChannelConstants, threshold: float, conventions
         return nearest(p, constants.square, q)
     y = normalise(a, constants, conventions.arithmetic)
     by_gamma = conventions.threshold_scale == "gamma"
-    return float32.subtract(y, float32.multiply(float(constants.gamma), threshold) if by_gamma else threshold)
+    return float32.subtract(y, float32.multiply(constants.gamma, threshold) if by_gamma else threshold)
 
 
 def sign_of_float(z: float, conventions: Conventions) -> int:
@@ -276,7 +286,7 @@ class Thresholder:
             for c in range(channels)
         ]
         self._signs: dict[tuple[int, float, int], int] = {}
-        self._reals: dict[tuple[int, float, Number], float] = {}
+        self._reals: dict[tuple[int, float, float, Number], float] = {}
 
     def constants(self, index: tuple[int, int, int]) -> ChannelConstants:
         """The batch norm at (row, column, channel)."""
@@ -313,7 +323,7 @@ class Thresholder:
             RefdesignError: a float program that cannot hold `a`, or whose z is not a number.
         """
         channel, threshold = index[2], self.threshold(index)
-        key = (channel, threshold, a)
+        key = (channel, threshold, copysign(1.0, threshold), a)  # a threshold of -0.0 equals one of 0.0
         if key in self._reals:
             return self._reals[key]
         self._check(a)

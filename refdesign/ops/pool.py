@@ -22,7 +22,7 @@ def max_pool2d(a: NDArray[Number], size: int | Pair, stride: int | Pair | None =
     It stands between the accumulator and the batch norm (docs/method.md, section 1).
 
     Args:
-        a: numbers, (N, H, W, C).
+        a: numbers, (N, H, W, C). Of zeros of either sign a window's first one counts, row by row, as in PyTorch.
         size: rows and columns of a window.
         stride: the distance between windows; None is `size`.
 
@@ -36,6 +36,8 @@ def max_pool2d(a: NDArray[Number], size: int | Pair, stride: int | Pair | None =
     array([3, 4, 5], dtype=int32)
     """
     check_array("max_pool2d", a)
+    if a.dtype.kind == "f":
+        return _first_largest(_window_views("max_pool2d", a, size, stride))
     rows, columns, down, right, height, width = _window_grid("max_pool2d", a.shape, size, stride)
     # Rows first: whole rows of the map are compared at once.
     tall = [a[:, i : i + (height - 1) * down + 1 : down] for i in range(rows)]
@@ -49,6 +51,14 @@ def _largest(views: list[NDArray[Number]]) -> NDArray[Number]:
     result: NDArray[Number] = np.maximum(views[0], views[1])
     for view in views[2:]:
         np.maximum(result, view, out=result)
+    return result
+
+
+def _first_largest(views: list[NDArray[Number]]) -> NDArray[Number]:
+    # np.maximum takes either of two zeros.
+    result = views[0].copy()
+    for view in views[1:]:
+        np.copyto(result, view, where=(view > result) | np.isnan(view))
     return result
 
 

@@ -24,6 +24,21 @@ def test_max_pool_equals_plain_loops(
     np.testing.assert_array_equal(found, loops.pool(a, size, stride or size, max))
 
 
+@given(SIZES, SEEDS)
+def test_max_pool_takes_the_first_of_several_zeros_as_torch_does(size: tuple[int, int], seed: int) -> None:
+    torch = pytest.importorskip("torch")
+    x = np.random.default_rng(seed).choice(np.array([-1, -0.0, 0.0], np.float32), (2, 5, 7, 3), p=(0.6, 0.2, 0.2))
+    pooled = torch.nn.functional.max_pool2d(torch.tensor(x).permute(0, 3, 1, 2), size).permute(0, 2, 3, 1).numpy()
+    for expected in (pooled, loops.pool(x, size, size, max)):
+        np.testing.assert_array_equal(max_pool2d(x, size), expected)
+        np.testing.assert_array_equal(np.signbit(max_pool2d(x, size)), np.signbit(expected))
+
+
+def test_max_pool_passes_on_what_is_no_number() -> None:
+    x = np.array([[[[1], [np.nan], [2]], [[np.nan], [3], [4]]]], np.float32)
+    np.testing.assert_array_equal(max_pool2d(x, (2, 1)).ravel(), [np.nan, np.nan, 4])
+
+
 @given(SIZES, st.integers(1, 70), st.booleans(), st.booleans(), SEEDS)
 def test_pooling_bits_equals_thresholding_the_pooled(
     size: tuple[int, int], channels: int, per_pixel: bool, ties: bool, seed: int
