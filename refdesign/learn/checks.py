@@ -87,8 +87,24 @@ def _fold(solution: Solution, cases: Iterable[Case]) -> str | None:
         same = tuple(found[1:]) == expected[1:] and (direction == 0 or found[0] == expected[0])
         if not same:
             arguments = ", ".join(f"{name}={value!r}" for name, value in zip(names, case, strict=True))
-            return f"fold({arguments}): found {_rule(*found)}, expected something else"
+            return f"fold({arguments}): found {_rule(*found)}, {_against(expected, tuple(found), case[5:])}"
     return None
+
+
+def _bit(rule: tuple[Any, ...], accumulator: int) -> Any:
+    threshold, direction, constant = rule
+    if direction == 0:
+        return constant
+    return 1 if direction * accumulator >= direction * threshold else -1
+
+
+def _against(expected: tuple[int, int, int], found: tuple[Any, ...], domain: tuple[int, int, int]) -> str:
+    """Where a rule first gives another bit; where nowhere, what else is asked of it."""
+    low, high, step = domain
+    for a in range(low, high + 1, step):
+        if _bit(found, a) != _bit(expected, a):
+            return f"which gives {_bit(found, a)} at a = {a}, expected {_bit(expected, a)}"
+    return "which gives the right bits, expected them in the task's form (t attainable, direction 0 where constant)"
 
 
 def _rule(threshold: object, direction: object, constant: object) -> str:

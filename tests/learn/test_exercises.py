@@ -72,6 +72,23 @@ def test_unreadable_solutions_are_named(tmp_path: Path, content: str, message: s
         exercises.load(file, "fold")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "fault"),
+    [
+        ((9, -1, 0), "which gives 1 at a = -9, expected -1"),
+        ((0, 0, -1), "which gives -1 at a = 3, expected 1"),
+        ((2, 1, 0), "which gives the right bits, expected them in the task's form (t attainable, direction 0"),
+        ((3, 1, 1), "which gives the right bits, expected them in the task's form (t attainable, direction 0"),
+    ],
+)
+def test_a_wrong_rule_is_answered_by_an_accumulator(wrong: tuple[int, int, int], fault: str) -> None:
+    tie = (1.0, 0.0, 3.0, 4.0, 0.0, -9, 9, 2)
+    assert checks.reference_fold(tie) == (3, 1, 0)
+    found = checks.fold_ties(lambda *case: wrong if case == tie else checks.reference_fold(case))
+    assert found is not None
+    assert fault in found
+
+
 def test_wrong_kinds_of_answers_are_faults() -> None:
     fold = exercises.exercise("fold").checks
     for answer in (None, 3, (1, 2)):
