@@ -39,14 +39,14 @@ def on_constants(node: Any, inputs: list[Any]) -> list[NDArray[Any]]:
         if node.op_type == "BipolarQuant":
             return [np.where(x >= 0, np.float32(1), np.float32(-1)) * scale]
         low, high, zero = _limits(node, inputs)
-        if not constants.attributes(node).get("rounding_mode", b"ROUND").upper() == b"ROUND":
-            raise RefdesignError("found a rounding mode that is not ROUND")
         return [(np.rint(np.clip(x / scale + zero, low, high)) - zero) * scale]
 
 
 def _limits(node: Any, inputs: list[Any]) -> tuple[float, float, NDArray[np.float32]]:
-    """The range and zero point of a `Quant`."""
+    """The range and zero point of a `Quant` that rounds to the nearest, ties to even."""
     found = constants.attributes(node)
+    if found.get("rounding_mode", b"ROUND").upper() != b"ROUND":
+        raise RefdesignError("found a rounding mode that is not ROUND")
     if len(inputs) != 4:
         raise RefdesignError("found a Quant without scale, zero point and bit width")
     width, signed, narrow = scalar(inputs[3], "a bit width"), bool(found.get("signed", 1)), bool(found.get("narrow", 0))

@@ -145,6 +145,7 @@ F = np.float32
         ((("signed", 0),), {"s": F(0.3), "z": F(0), "k": F(1)}, "found a quantiser to 0 and 1 of scale 0.3"),
         ((("signed", 0),), {"s": F(1), "z": F(0), "k": F(1)}, "found activations of 0, 1, expected -s and s"),
         ((), {"s": F(1), "z": F(0), "k": F(0.5)}, "found a bit width of 0.5, expected a whole number"),
+        ((("signed", 0), ("rounding_mode", "FLOOR")), {"s": F(1), "z": F(0), "k": F(1)}, "a rounding mode that is not"),
     ],
 )
 def test_quantised_types_that_are_not_binary(quantiser: Any, constants: Any, message: str) -> None:
