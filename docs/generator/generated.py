@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import click
+import numpy as np
 
 import refdesign
 import simulator
@@ -76,19 +77,20 @@ def conventions() -> str:
 def kernels() -> str:
     """The published kernels and the level sets."""
     text = ["# Published kernels\n", "By the names that `refdesign.design.published` takes; slices of 3D kernels one "]
-    text += ["below the other. Cells are level indices.\n\n## Level sets\n"]
+    text += ["below the other. A cell holds an index in its kernel's level set, 0 the lowest.\n\n## Level sets\n"]
     text.append(
         table(["set", "levels"], [[f"`{n}`", ", ".join(f"{v:.5f}" for v in s)] for n, s in design.LEVEL_SETS.items()])
     )
     rows = []
     for name in design.published_names():
         kernel = design.published(name)
-        indices = kernel.levels
-        if indices is None:
-            raise ValueError(f"{name}: expected level indices")
-        slices = ["/".join("\u2009".join(map(str, row)) for row in indices[:, :, q]) for q in range(kernel.shape[2])]
-        rows.append([f"`{name}`", "×".join(map(str, kernel.shape)), "<br>".join(slices)])
-    return "\n".join([*text, "## Kernels\n", table(["name", "shape", "cells, row / row"], rows)])
+        indices, chosen = kernel.levels, kernel.level_set
+        if indices is None or chosen is None:
+            raise ValueError(f"{name}: expected level indices and a level set")
+        slices = [" / ".join(" ".join(map(str, row)) for row in indices[:, :, q]) for q in range(kernel.shape[2])]
+        (levels,) = (name for name, levels in design.LEVEL_SETS.items() if np.array_equal(levels, chosen))
+        rows.append([f"`{name}`", "×".join(map(str, kernel.shape)), f"`{levels}`", "<br>".join(slices)])
+    return "\n".join([*text, "## Kernels\n", table(["name", "shape", "level set", "cells, row / row"], rows)])
 
 
 def commands() -> str:

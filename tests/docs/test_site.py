@@ -32,6 +32,8 @@ def test_the_conventions_table_has_every_field_and_value() -> None:
 def test_every_kernel_and_command_is_there() -> None:
     kernels, commands = generated.kernels(), generated.commands()
     assert all(f"`{name}`" in kernels for name in design.published_names())
+    assert "| `threshold_3x3x2_complement_v1` | 3×3×2 | `" in kernels
+    assert "1 2 1 / 2 1 2 / 1 2 1<br>4 3 4 / 3 4 3 / 4 3 4" in kernels
     assert all(f"## refdesign {name}\n" in commands for name in COMMANDS)
 
 
