@@ -216,11 +216,14 @@ def ask(
         return first
     kept = {name: array.copy() for name, array in first.outputs.items()}
     second = _ask_once(implementation, network, images, time_limit)
-    findings = list(first.findings)
+    # What was wrong with the second answer alone, such as that it raised, is said in its own words.
+    findings = [*first.findings, *(finding for finding in second.findings if finding not in first.findings)]
     for name, array in kept.items():
         again = second.outputs.get(name)
-        if again is None or not np.array_equal(array, again, equal_nan=array.dtype.kind == "f"):
-            count = "all" if again is None else f"{int((array != again).sum()):,} of {array.size:,}"
+        if again is None and not any(finding.fault for finding in second.findings):
+            findings.append(Finding("not repeatable", "asked again, it is not answered", name))
+        elif again is not None and not np.array_equal(array, again, equal_nan=array.dtype.kind == "f"):
+            count = f"{int((array != again).sum()):,} of {array.size:,}"
             findings.append(Finding("not repeatable", f"asked again, {count} values are others", name))
     return Answer(kept, tuple(findings), second.goes_on)
 

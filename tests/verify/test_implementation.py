@@ -99,6 +99,26 @@ def test_an_answer_that_differs_from_run_to_run() -> None:
     assert "15 of 15" in finding.message
 
 
+def test_what_is_wrong_with_the_second_answer_alone_is_said() -> None:
+    def asked_again(then: Any) -> list[Finding]:
+        calls: list[int] = []
+
+        def implementation(images: Any) -> Any:
+            calls.append(1)
+            return NETWORK.run(images, outputs="all") if len(calls) == 1 else then(images)
+
+        return list(ask(implementation, NETWORK, IMAGES, repeat=True).findings)
+
+    (raised,) = asked_again(lambda images: 1 / 0)
+    assert (raised.kind, raised.fault) == ("raised", True)
+    assert "ZeroDivisionError" in raised.message
+    missing = asked_again(NETWORK.run)
+    assert {(finding.kind, finding.message) for finding in missing} == {
+        ("not repeatable", "asked again, it is not answered")
+    }
+    assert [finding.output for finding in missing] == [name for name in NETWORK.output_names if name != "logits"]
+
+
 def test_one_buffer_for_all_answers_is_repeatable() -> None:
     buffer = np.zeros((3, 5), np.int32)
 
