@@ -248,7 +248,8 @@ def read_images(path: Path, network: NetworkData) -> NDArray[np.uint8]:
     """The images of a folder of vectors, once its files' digests were checked.
 
     Raises:
-        RefdesignError: no such folder, a manifest of another format or network, or a file that was changed.
+        RefdesignError: no such folder, a manifest of another format, other conventions or another shape of the
+            images than the network's, or a file that was changed.
     """
     try:
         manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
@@ -259,13 +260,15 @@ def read_images(path: Path, network: NetworkData) -> NDArray[np.uint8]:
         raise RefdesignError(f"{path}: found the format {found!r}, expected {FORMAT!r}")
     if manifest.get("conventions") != network.conventions.to_dict():
         raise RefdesignError(f"{path}: found other conventions than those of {network.name}")
-    entries = [entry for entry in manifest.get("files", []) if entry.get("path") == "images.npy"]
+    files = manifest.get("files")
+    entries = [entry for entry in files if isinstance(entry, dict)] if isinstance(files, list) else []
+    digests = [entry.get("sha256") for entry in entries if entry.get("path") == "images.npy"]
     try:
         content = (path / "images.npy").read_bytes()
-        if [entry.get("sha256") for entry in entries] != [hashlib.sha256(content).hexdigest()]:
+        if digests != [hashlib.sha256(content).hexdigest()]:
             raise RefdesignError(f"{path / 'images.npy'}: found another SHA-256 than the manifest's")
         images: NDArray[np.uint8] = np.load(io.BytesIO(content), allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise RefdesignError(f"{path / 'images.npy'}: cannot be read: {error}") from error
     check_images(network, images)
     return images

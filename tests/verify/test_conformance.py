@@ -205,6 +205,10 @@ def test_a_folder_that_is_no_example_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RefdesignError, match=r"network\.safetensors"):
         replay.read(tmp_path)
     folder = replay.write(DIGITS, {"case": "none", "fault": "none"}, tmp_path / "kept")
+    with (folder / replay.IMAGES).open("wb") as stream:
+        np.savez(stream, images=DIGITS.images)
+    with pytest.raises(RefdesignError, match="found an archive, expected an array"):
+        replay.read(folder)
     np.save(folder / replay.IMAGES, DIGITS.images[:, :7])
     with pytest.raises(RefdesignError, match=r"images\.npy: found uint8 of shape \(3, 7, 8, 1\)"):
         replay.read(folder)

@@ -85,6 +85,14 @@ def test_outputs_are_those_of_a_port_that_was_written_apart(folder: Path) -> Non
     assert compare(NETWORK, FilesDoor(folder / "outputs", NETWORK), images).status == EQUAL
 
 
+@pytest.mark.parametrize("files", [None, 3, ["images.npy"], [{"path": "images.npy"}]])
+def test_a_manifest_that_lists_no_images_is_refused(folder: Path, tmp_path: Path, files: Any) -> None:
+    (tmp_path / "images.npy").write_bytes((folder / "images.npy").read_bytes())
+    (tmp_path / "manifest.json").write_text(json.dumps({**_manifest(folder), "files": files}))
+    with pytest.raises(RefdesignError, match=r"images\.npy: found another SHA-256 than the manifest's"):
+        read_images(tmp_path, NETWORK)
+
+
 def test_thresholds_give_the_bits(folder: Path) -> None:
     threshold, direction, constant = (
         np.load(folder / "parameters" / f"second.{part}.npy") for part in ("threshold", "direction", "constant")

@@ -40,8 +40,8 @@ def write(example: Example, about: dict[str, Any], folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         example.network.save(folder / NETWORK)
-        with (folder / IMAGES).open("wb") as file:
-            np.save(file, example.images)
+        with atomic.replacing(folder / IMAGES) as stream:
+            np.save(stream, example.images, allow_pickle=False)
         atomic.write_bytes(folder / ABOUT, json.dumps(about, indent=2).encode() + b"\n")
     except OSError as error:
         raise RefdesignError(f"{error.filename or folder}: {error.strerror or error}") from error
@@ -59,6 +59,8 @@ def read(folder: Path) -> Example:
         images = np.load(folder / IMAGES, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise RefdesignError(f"{folder / IMAGES}: found no array: {error}") from error
+    if not isinstance(images, np.ndarray):
+        raise RefdesignError(f"{folder / IMAGES}: found an archive, expected an array")
     if images.dtype != np.uint8 or images.shape[1:] != network.input_shape or not len(images):
         raise RefdesignError(
             f"{folder / IMAGES}: found {images.dtype} of shape {images.shape}, "
