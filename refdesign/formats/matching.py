@@ -225,12 +225,6 @@ def _norm_of(layer: Layer) -> BatchNorm | None:
     return layer.batch_norm if isinstance(layer, Stage) else None
 
 
-def _thresholds(product: str, modules: Modules) -> str | None:
-    """The thresholds that this project's own modules keep beside a product."""
-    parent = product.removesuffix(".product")
-    return modules.thresholds.get(f"{parent}.activation")
-
-
 def _beside(product: str, norms: Iterable[NormModule]) -> NormModule | None:
     """The batch norm whose name is the product's with another word: `layer1.0.conv1` has `layer1.0.bn1`."""
     parent, _, leaf = product.rpartition(".")
