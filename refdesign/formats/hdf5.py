@@ -164,6 +164,10 @@ def _exchange(process: subprocess.Popen[bytes], data: bytes) -> Hdf5:
         return _contents(header, process.stdout)
     except (LookupError, TypeError, AttributeError) as error:
         raise _Died from error
+    except RefdesignError:  # the arrays behind it are still in the pipe, where the next file's answer would be
+        process.kill()
+        process.wait()
+        raise
 
 
 def _contents(header: Mapping[str, Any], pipe: IO[bytes]) -> Hdf5:

@@ -129,6 +129,15 @@ def test_a_parser_that_dies_is_an_error_and_is_started_again(monkeypatch: pytest
         assert time.monotonic() - begun < 30
 
 
+def test_an_array_of_too_many_axes_leaves_nothing_behind_for_the_next_file() -> None:
+    odd = image(lambda file: file.create_dataset("x", data=np.zeros((1,) * 8 + (3,))))
+    good = image(lambda file: file.create_dataset("y", data=np.arange(5.0)))
+    with hdf5.Worker() as worker:
+        with pytest.raises(RefdesignError, match="expected at most 8 extents"):
+            worker.read(odd)
+        np.testing.assert_array_equal(worker.read(good).tensors["y"].load(), np.arange(5.0))
+
+
 def dying(tmp_path: Path, code: str) -> Path:
     script = tmp_path / "child.py"
     script.write_text(f"import os, signal, sys, json\nsys.stdin.buffer.read(8)\n{code}\n")
