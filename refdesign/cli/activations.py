@@ -12,7 +12,7 @@ from refdesign.cli import _common as common
 from refdesign.cli import _pictures as pictures
 from refdesign.errors import RefdesignError
 from refdesign.parameters import Float32Array
-from refdesign.training.feature_maps import ACTIVATIONS, RELU, feature_maps, influence, kept
+from refdesign.training.feature_maps import ACTIVATIONS, RELU, convolutions, feature_maps, influence, kept
 
 
 @click.command()
@@ -57,6 +57,11 @@ def activations(
     if picture is not None:
         pictures.check_installed()
     network = common.load_model(model)
+    layers = convolutions(network)
+    if not layers:
+        raise RefdesignError(f"{model}: found no convolution with a batch norm and bits, expected at least one")
+    if layer is not None and layer not in layers:
+        raise RefdesignError(f"--layer: found {layer!r}, expected one of {', '.join(layers)}")
     pixels, _, _ = common.load_images(images, root, network.input_shape)
     pixels = pixels[:first]
     if picture is not None and shown >= len(pixels):
@@ -64,7 +69,7 @@ def activations(
     compared = ACTIVATIONS if not named else (RELU, "sign", *named)
     rows, influences = kept(network, pixels, activations=compared), influence(network, pixels)
     if picture is not None:
-        chosen = layer or rows[0].layer
+        chosen = layer or layers[0]
         maps = feature_maps(network, pixels[shown : shown + 1], chosen, compared)
         _draw(picture, pixels[shown], chosen, maps, channels)
     if as_json:

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from refdesign import Network, pack
 from refdesign.api import pretrained
 from refdesign.datasets import load
 from refdesign.errors import RefdesignError
-from refdesign.network import PixelConv2d
+from refdesign.network import BinaryConv2d, PixelConv2d
 from refdesign.training import feature_maps as module
 from refdesign.training.feature_maps import convolutions, feature_maps, influence, kept
 from tests.cli.command_line import good, refused
@@ -77,6 +78,15 @@ def test_a_layer_that_has_no_map_is_refused() -> None:
         feature_maps(pretrained("digits"), IMAGES, "dense1")
 
 
+def test_a_network_without_a_batch_norm_is_refused(tmp_path: Path) -> None:
+    rng = np.random.default_rng(11)
+    first, last = (pack(rng.choice((-1, 1), shape)) for shape in ((6, 3, 3, 1), (10, 6, 6, 6)))
+    layers = (PixelConv2d(name="first", weights=first), BinaryConv2d(name="last", weights=last))
+    path = tmp_path / "bare.safetensors"
+    Network(name="bare", input_shape=(8, 8, 1), layers=layers).save(path)
+    assert "bare.safetensors: found no convolution with a batch norm" in refused("activations", path, "digits")
+
+
 def test_the_command_prints_and_draws(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="pictures come with the extra 'plot'")
     picture = tmp_path / "maps.png"
@@ -86,5 +96,8 @@ def test_the_command_prints_and_draws(tmp_path: Path) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "--image: found 9, expected less than 7" in refused(
         "activations", "digits", "digits:test", "--first", 7, "--image", 9, "--picture", picture
+    )
+    assert "--layer: found 'dense1', expected one of conv1, conv2" in refused(
+        "activations", "digits", "digits:test", "--layer", "dense1"
     )
     assert "activation: found '5d'" in refused("activations", "digits", "digits:test", "--activation", "5d")
