@@ -102,10 +102,11 @@ class Grid:
 
 
 def read_grid(path: Path) -> Grid:
-    """A grid from its file; every run's configuration is checked before the first one starts.
+    """A grid from its file, the fields of all its runs checked.
 
     Raises:
-        RefdesignError: the file cannot be read, or a field in it is unknown or wrong, naming it.
+        RefdesignError: the file cannot be read, a field in it is unknown or wrong, naming it, or there is more than
+            one primary contrast.
 
     >>> import tempfile
     >>> text = 'name = "tiny"\\n[[block]]\\nname = "a"\\nseeds = {first = 5, count = 2}\\ncompare = "activation"\\n'
@@ -120,7 +121,7 @@ def read_grid(path: Path) -> Grid:
         plain = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RefdesignError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # also what is no UTF-8, and integers of thousands of digits
         raise RefdesignError(f"{path}: found no TOML ({error})") from error
     known = {"name": str, "common": dict, "execution": dict, "block": list}
     values = _fields(plain, known, str(path))
@@ -129,7 +130,13 @@ def read_grid(path: Path) -> Grid:
     if not blocks or len(set(names)) < len(names):
         raise RefdesignError(f"{path}, block: found {names or 'none'}, expected at least one, with different names")
     for block in blocks:
-        block.runs()
+        try:
+            block.runs()
+        except RefdesignError as error:
+            raise RefdesignError(f"{path}, {error}") from error
+    primary = sum(len(block.contrasts) for block in blocks if block.kind == "primary")
+    if primary > 1:
+        raise RefdesignError(f"{path}: found {primary} primary contrasts, expected one; others are secondary")
     execution = structure(Execution, values.get("execution", {}), f"{path}, execution")
     return Grid(values.get("name", path.stem), tuple(blocks), execution)
 
@@ -156,14 +163,21 @@ def _block(plain: Any, common: Mapping[str, Any], where: str) -> Block:
     compare = values.get("compare", "")
     if compare and compare not in axes:
         raise RefdesignError(f"{where}, compare: found {compare!r}, expected an axis: {', '.join(axes)}")
-    base = _merged(common, values.get("fields", {}))
+    base = _merged(common, values.get("fields", {}), where)
+    if "seed" in {**base, **axes}:
+        raise RefdesignError(f"{where}: found the field 'seed', expected seeds = {{ first = ..., count = ... }}")
+    if "recipe" in axes:
+        raise RefdesignError(f"{where}, axes: found 'recipe', expected one of its fields, such as recipe.epochs")
     arms: dict[str, Mapping[str, Any]] = {}
     contrasts = []
     for point in itertools.product(*axes.values()):
         chosen = dict(zip(axes, point, strict=True))
-        arms[_arm(chosen)] = _with(base, chosen)
+        arm = _arm(chosen)
+        if arm in arms:
+            raise RefdesignError(f"{where}, axes: found the arm {arm!r} twice, expected different ones")
+        arms[arm] = _with(base, chosen)
         if compare and chosen[compare] != axes[compare][0]:
-            contrasts.append(Contrast(name, kind, _arm({**chosen, compare: axes[compare][0]}), _arm(chosen)))
+            contrasts.append(Contrast(name, kind, _arm({**chosen, compare: axes[compare][0]}), arm))
     seeds_used = tuple(range(first, first + count))
     return Block(name, kind, values.get("note", ""), seeds_used, arms, tuple(contrasts))
 
@@ -174,8 +188,13 @@ def _arm(chosen: Mapping[str, Any]) -> str:
     return ", ".join(parts) or "all"
 
 
-def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
-    recipe = {**first.get("recipe", {}), **second.get("recipe", {})}
+def _merged(first: Mapping[str, Any], second: Mapping[str, Any], where: str) -> dict[str, Any]:
+    recipe: dict[str, Any] = {}
+    for fields in (first, second):
+        own = fields.get("recipe", {})
+        if not isinstance(own, dict):
+            raise RefdesignError(f"{where}, recipe: found {own!r}, expected a table")
+        recipe |= own
     return {**first, **second, "recipe": recipe}
 
 

@@ -60,6 +60,19 @@ def test_a_run_that_stands_in_two_blocks_is_one_run(tmp_path: Path) -> None:
         ("width = 0.0625", 'width = "narrow"', "width: found 'narrow', expected float"),
         ("[common]", "[execution]\nthreads = 0\n[common]", "execution: execution, threads: found 0"),
         ("[common]", "[common", "found no TOML"),
+        ("limit = 128", f"limit = {'1' * 5000}", "grid.toml: found no TOML (Exceeds the limit"),
+        ("limit = 128", "limit = -1", "grid.toml, block first, sign: limit: found -1"),
+        ("recipe = { epochs = 1, batch_size = 32 }", "recipe = 3", "block 'first', recipe: found 3, expected a table"),
+        (
+            "[block.axes]",
+            "[block.fields]\nrecipe = 3\n[block.axes]",
+            "block 'first', recipe: found 3, expected a table",
+        ),
+        ("limit = 128", "seed = 5", "block 'first': found the field 'seed', expected seeds = {"),
+        ("[block.axes]", "[block.axes]\nseed = [1, 2]", "block 'first': found the field 'seed', expected seeds = {"),
+        ("[block.axes]", "[block.axes]\nrecipe = [{ epochs = 2 }]", "axes: found 'recipe', expected one of its fields"),
+        ('["sign", "2d"]', '["sign", "2d", "2d"]', "axes: found the arm '2d' twice"),
+        ('["sign", "2d"]', '["sign", "2d", "3d"]', "grid.toml: found 2 primary contrasts, expected one"),
     ],
 )
 def test_a_wrong_grid_is_refused_before_anything_runs(tmp_path: Path, old: str, new: str, message: str) -> None:
