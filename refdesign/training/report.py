@@ -72,10 +72,16 @@ def report(grid: Grid, rows: Rows) -> list[BlockReport]:
     Args:
         grid: the experiment.
         rows: results by identity, as `experiment.Results` holds them.
+
+    Raises:
+        RefdesignError: arms to compare that were scored on different numbers of images.
     """
     made = [_block_report(block, rows) for block in grid.blocks]
     secondary = [each for part in made for each in part.compared if each.contrast.kind == "secondary"]
-    adjusted = dict(zip(map(id, secondary), holm([each.result.p for each in secondary]), strict=True))
+    planned = sum(contrast.kind == "secondary" for block in grid.blocks for contrast in block.contrasts)
+    # A contrast without a pair yet counts, too: what is corrected for does not grow as results come in.
+    p_values = [each.result.p for each in secondary] + [1.0] * (planned - len(secondary))
+    adjusted = dict(zip(map(id, secondary), holm(p_values), strict=False))
     return [
         BlockReport(
             part.block, part.scored_on, part.complete, part.arms,
@@ -101,7 +107,13 @@ def _block_report(block: Block, rows: Rows) -> BlockReport:
         seeds = [seed for seed in block.seeds if seed in baseline.correct and seed in variant.correct]
         if not seeds:
             continue
-        unit = 100 / _images(scored[0], tested)
+        counts = {_images(found[arm][seed], tested) for arm in (contrast.baseline, contrast.variant) for seed in seeds}
+        if len(counts) > 1:
+            raise RefdesignError(
+                f"block {block.name}, {contrast.variant} − {contrast.baseline}: found scores on {min(counts)} and on "
+                f"{max(counts)} images, expected the same images for a comparison"
+            )
+        unit = 100 / counts.pop()
         images = {seed: variant.correct[seed] - baseline.correct[seed] for seed in seeds}
         points = {seed: unit * difference for seed, difference in images.items()}
         compared.append(Compared(contrast, paired(list(images.values()), unit), points, None))

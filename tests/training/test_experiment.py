@@ -229,6 +229,33 @@ def test_only_secondary_contrasts_are_corrected_together(tmp_path: Path) -> None
     assert min(each.adjusted or 0 for each in second.compared) == min(1.0, 2 * raw[0])
 
 
+def test_contrasts_without_a_pair_yet_are_corrected_for_too(tmp_path: Path) -> None:
+    grid = grid_of(tmp_path, ONE_BLOCK.replace("primary", "secondary").replace('"2d"', '"2d", "3d"'))
+    rows = [row(grid, arm, seed, 4000 + 10 * (arm == "2d")) for arm in ("sign", "2d") for seed in (3, 4)]
+    (part,) = report(grid, {each["identity"]: each for each in rows})
+    (compared,) = part.compared
+    assert (compared.result.p, compared.adjusted) == (0.5, 1.0)
+
+
+def test_points_are_of_the_images_that_were_scored(tmp_path: Path) -> None:
+    text = ONE_BLOCK.replace("primary", "secondary").replace(
+        "[block.axes]", '[block.axes]\ndataset = ["cifar10", "stl10"]'
+    )
+    grid = grid_of(tmp_path, text)
+    rows = []
+    for arm, _, configuration in grid.blocks[0].runs():
+        images = 5000 if configuration.dataset == "cifar10" else 500
+        right = images // 2 + 5 * arm.endswith("2d")
+        rows.append({"identity": configuration.identity(), "validation_accuracy": right / images,
+                     "validation_images": images})  # fmt: skip
+    (part,) = report(grid, {each["identity"]: each for each in rows})
+    means = {each.contrast.variant: each.result.mean for each in part.compared}
+    assert means == pytest.approx({"dataset=cifar10, 2d": 0.1, "dataset=stl10, 2d": 1.0})
+    across = grid_of(tmp_path, text.replace('compare = "activation"', 'compare = "dataset"'))
+    with pytest.raises(RefdesignError, match="found scores on 500 and on 5000 images"):
+        report(across, {each["identity"]: each for each in rows})
+
+
 def test_a_plot_is_written_or_says_why_not(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="pictures come with the extra 'plot'")
     grid = grid_of(tmp_path, ONE_BLOCK)
