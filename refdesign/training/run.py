@@ -216,7 +216,7 @@ class _Metrics:
 
 
 def _claim(folder: Path, configuration: Configuration) -> None:
-    """Make the folder this run's, or see that it is."""
+    """Make the folder this run's, or see that it is; one in which nothing was trained yet is anybody's."""
     path = folder / CONFIGURATION
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -228,6 +228,9 @@ def _claim(folder: Path, configuration: Configuration) -> None:
         write_bytes(path, _json(configuration.plain()))
         return
     found = _flat(read_configuration(folder).plain())
+    if not any((folder / name).exists() for name in (CHECKPOINT, NETWORK, RESULT)):
+        write_bytes(path, _json(configuration.plain()))
+        return
     for name, value in _flat(configuration.plain()).items():
         if found[name] != value:
             raise RefdesignError(

@@ -147,6 +147,16 @@ def test_a_folder_of_another_run_is_refused_by_the_field_that_differs(tmp_path: 
         run(replace(TINY, recipe=replace(TINY.recipe, epochs=4)), tmp_path)
 
 
+def test_a_folder_in_which_nothing_was_trained_takes_another_run(tmp_path: Path) -> None:
+    with pytest.raises(RefdesignError, match="found 20, expected at least 37"):
+        run(replace(TINY, limit=20), tmp_path)
+    run(TINY, tmp_path)
+    assert read_configuration(tmp_path) == TINY
+    (tmp_path / "checkpoint.pt").unlink()
+    with pytest.raises(RefdesignError, match="seed: found a run with 4, expected 5"):
+        run(replace(TINY, seed=5), tmp_path)
+
+
 def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path) -> None:
     for name, configuration in (("a", TINY), ("b", replace(TINY, activation="sign"))):
         with pytest.raises(Killed):
