@@ -57,7 +57,7 @@ class Execution:
             kind = torch.device(self.device).type
         except RuntimeError as error:
             raise RefdesignError(f"execution, device: found {self.device!r}, expected cpu or cuda") from error
-        if kind not in ("cpu", "cuda"):
+        if self.device != "cpu" and kind != "cuda":
             raise RefdesignError(f"execution, device: found {self.device!r}, expected cpu or cuda")
         if self.precision == "tf32" and kind == "cpu":
             raise RefdesignError("execution, precision: found 'tf32' on the CPU, expected it with a CUDA device")
@@ -67,8 +67,12 @@ class Execution:
 
         >>> Execution().check_available()
         """
-        if torch.device(self.device).type == "cuda" and not torch.cuda.is_available():
+        device = torch.device(self.device)
+        if device.type == "cuda" and not torch.cuda.is_available():
             raise RefdesignError(f"execution, device: found {self.device!r}, but PyTorch sees no NVIDIA device here")
+        if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+            count = torch.cuda.device_count()
+            raise RefdesignError(f"execution, device: found {self.device!r}, but PyTorch sees {count} NVIDIA device(s)")
 
 
 @contextmanager

@@ -274,6 +274,7 @@ def test_missing_and_small_data_are_refused(tmp_path: Path) -> None:
     [
         ({"device": "tpu9"}, "execution, device: found 'tpu9'"),
         ({"device": "meta"}, "execution, device: found 'meta', expected cpu or cuda"),
+        ({"device": "cpu:3"}, "execution, device: found 'cpu:3', expected cpu or cuda"),
         ({"precision": "bfloat16"}, "execution, precision: found 'bfloat16', expected one of float32, tf32"),
         ({"precision": "tf32"}, "found 'tf32' on the CPU"),
     ],
@@ -288,6 +289,15 @@ def test_where_steps_cannot_be_computed(fields: dict[str, str], message: str) ->
 def test_no_device_is_said(tmp_path: Path) -> None:
     with pytest.raises(RefdesignError, match="found 'cuda', but PyTorch sees no NVIDIA device here"):
         run(TINY, tmp_path, execution=Execution(device="cuda"))
+
+
+def test_a_device_beyond_those_that_there_are_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    Execution(device="cuda").check_available()
+    Execution(device="cuda:1").check_available()
+    with pytest.raises(RefdesignError, match=r"found 'cuda:2', but PyTorch sees 2 NVIDIA device\(s\)"):
+        Execution(device="cuda:2").check_available()
 
 
 @pytest.mark.cuda
