@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -83,6 +84,8 @@ class Configuration:
         for name, least in (("validation", 0), ("limit", 0), ("dithered", -1), ("bases", 1), ("seed", 0)):
             if getattr(self, name) < least:
                 raise RefdesignError(f"{name}: found {getattr(self, name)}, expected at least {least}")
+        if not math.isfinite(self.kernel_scale):
+            raise RefdesignError(f"kernel_scale: found {self.kernel_scale}, expected a finite number")
         if self.seed >= 2**63:
             raise RefdesignError(f"seed: found {self.seed}, expected less than 2**63")
 

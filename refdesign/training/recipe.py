@@ -102,6 +102,11 @@ class Recipe:
                 raise RefdesignError(f"recipe, {name}: found {getattr(self, name)}, expected at least {least}")
         if not 0 < self.learning_rate < math.inf:
             raise RefdesignError(f"recipe, learning_rate: found {self.learning_rate}, expected a positive number")
+        if self.final_learning_rate > self.learning_rate:
+            found = self.final_learning_rate
+            raise RefdesignError(
+                f"recipe, final_learning_rate: found {found}, expected at most learning_rate, {self.learning_rate}"
+            )
         for name, choices in (
             ("loss", tuple(LOSSES)), ("optimiser", OPTIMISERS), ("schedule", SCHEDULES), ("keep", ("last", "best")),
         ):  # fmt: skip

@@ -27,6 +27,11 @@ from refdesign.training.recipe import Recipe
         ({"estimator": "cubic"}, "estimator: found 'cubic'"),
         ({"seed": -1}, "seed: found -1, expected at least 0"),
         ({"seed": 2**63}, "seed: found 9223372036854775808, expected less than"),
+        ({"kernel_scale": float("nan")}, "kernel_scale: found nan, expected a finite number"),
+        (
+            {"recipe": {"final_learning_rate": 0.5}},
+            "final_learning_rate: found 0.5, expected at most learning_rate, 0.005",
+        ),
         ({"seed": True}, "run.toml, seed: found True, expected int"),
         ({"width": "half"}, "run.toml, width: found 'half', expected float"),
         ({"batch_norm_scale": 1}, "run.toml, batch_norm_scale: found 1, expected bool"),
