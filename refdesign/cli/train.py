@@ -18,7 +18,7 @@ from refdesign.errors import RefdesignError, missing_extra
 
 _RECIPE = {
     "epochs", "batch_size", "learning_rate", "loss", "shift", "flip", "rotation", "stretch", "optimiser", "momentum",
-    "weight_decay", "schedule", "warmup", "tau_start", "tau_end", "patience", "keep",
+    "weight_decay", "schedule", "warmup", "final_learning_rate", "tau_start", "tau_end", "patience", "keep",
 }  # fmt: skip
 _EXECUTION = {"device", "threads", "channels_last", "compiled", "precision"}
 
@@ -50,6 +50,7 @@ _EXECUTION = {"device", "threads", "channels_last", "compiled", "precision"}
 @click.option("--momentum", type=float)
 @click.option("--weight-decay", type=float)
 @click.option("--schedule", help="cosine, linear or constant.")
+@click.option("--final-learning-rate", type=float, help="Where the schedule ends.")
 @click.option("--warmup", type=int, metavar="N", help="Epochs in which the learning rate climbs.")
 @click.option("--loss", help="cross_entropy or squared_hinge.")
 @click.option("--shift", type=int, metavar="PIXELS", help="Move images at random.")
@@ -107,7 +108,7 @@ def train(
         from refdesign.training.run import NETWORK, run
     except ImportError as error:
         raise missing_extra("train", error.name or "torch") from error
-    configuration = configuration_from(plain, "train")
+    configuration = configuration_from(plain, "train" if config is None else f"train, {config}")
     execution = structure(Execution, {name: given[name] for name in _EXECUTION & given.keys()}, "train")
     with _epochs(configuration.recipe.epochs) as after_epoch:
         result = run(configuration, folder, root=root, execution=execution, progress=after_epoch)
@@ -143,7 +144,7 @@ def _read(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise RefdesignError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # also what is no UTF-8, and integers of thousands of digits
         raise RefdesignError(f"{path}: found no TOML ({error})") from error
 
 

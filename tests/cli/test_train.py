@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,7 +10,11 @@ import numpy as np
 import pytest
 
 from refdesign.api import pretrained
+from refdesign.cli.train import train
 from refdesign.datasets import load as load_images
+from refdesign.training.configuration import Configuration
+from refdesign.training.determinism import Execution
+from refdesign.training.recipe import Recipe
 from tests.cli.command_line import call, good, refused
 from tests.training.grids import ONE_BLOCK
 
@@ -75,6 +80,15 @@ def test_options_come_after_a_file_after_a_preset(tmp_path: Path) -> None:
     assert plain["recipe"]["rotation"] == 10.0
 
 
+def test_every_field_has_its_option(tmp_path: Path) -> None:
+    options = {option.name for option in train.params}
+    fields = {field.name for made in (Configuration, Recipe, Execution) for field in dataclasses.fields(made)}
+    assert fields - {"recipe"} <= options
+    options_given = (*QUICK, "--final-learning-rate", 0.001, "--json")
+    plain = json.loads(call("train", tmp_path / "run", *options_given).stdout)["configuration"]
+    assert plain["recipe"]["final_learning_rate"] == 0.001
+
+
 def test_presets_are_listed() -> None:
     assert "released-recu" in good("train", "--presets")
     assert "released-recu" in json.loads(good("train", "--presets", "--json"))
@@ -114,7 +128,12 @@ def test_damaged_data_are_refused(tmp_path: Path) -> None:
 
 def test_a_config_that_is_none_is_refused(tmp_path: Path) -> None:
     config = tmp_path / "run.toml"
-    for text, message in (("[", "found no TOML"), ("recipe = 3", "recipe: found 3, expected a table")):
+    for text, message in (
+        ("[", "run.toml: found no TOML"),
+        (f"seed = {'1' * 5000}", "run.toml: found no TOML (Exceeds the limit"),
+        ("recipe = 3", "run.toml, recipe: found 3, expected a table"),
+        ("colour = 3", "run.toml: found the field 'colour'"),
+    ):
         config.write_text(text)
         assert message in refused("train", tmp_path / "run", "--config", config)
 
