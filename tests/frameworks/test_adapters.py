@@ -77,6 +77,18 @@ def test_what_a_model_returns_by_name_goes_before_a_guess() -> None:
     assert "it is not compared" not in said
 
 
+def test_every_part_of_a_module_keeps_its_mode() -> None:
+    needs("torch")
+    module = torch_module()
+    frozen = {name for name, part in module.named_modules() if "conv2" in name}
+    for name, part in module.named_modules():
+        part.training = name not in frozen
+    verdict, said = _verdict(module)
+    assert verdict.status == EQUAL
+    assert "it was in training mode, and is run in eval mode" in said
+    assert {name for name, part in module.named_modules() if not part.training} == frozen != set()
+
+
 def test_a_wrong_bit_of_a_module_is_placed_in_our_axes() -> None:
     needs("torch")
     module = torch_module()

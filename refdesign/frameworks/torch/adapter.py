@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from refdesign.frameworks.torch.folded import FoldedNetwork
+from refdesign.frameworks.torch.modes import evaluating
 from refdesign.frameworks.torch.residual import BinaryNetwork, network_outputs
 from refdesign.network import NetworkData
 from refdesign.verify.doors.mapping import Map
@@ -52,7 +53,8 @@ class ModuleModel:
         self.returns: Sequence[str] = module.output_names if isinstance(module, FoldedNetwork) else ()
         own = isinstance(module, BinaryNetwork)
         self.places: Mapping[str, str] = {} if own or folded else _places(module)
-        self.notes = ["it was in training mode, and is run in eval mode"] if module.training and not exported else []
+        training = not exported and any(part.training for part in module.modules())
+        self.notes = ["it was in training mode, and is run in eval mode"] if training else []
 
     def run(self, images: Array, places: Sequence[str]) -> tuple[Any, dict[str, Array]]:
         """What the module returns, and what its submodules gave on the way."""
@@ -62,15 +64,10 @@ class ModuleModel:
         modules = dict(self._module.named_modules(remove_duplicate=False))
         given: dict[str, list[Any]] = {place: [] for place in places}
         handles = [modules[place].register_forward_hook(_keep(given[place])) for place in places]
-        training = self._module.training and not self._exported
         try:
-            if training:
-                self._module.eval()
-            with torch.no_grad():
+            with torch.no_grad() if self._exported else evaluating(self._module):
                 returned = self._module(torch.from_numpy(images).to(self._device))
         finally:
-            if training:
-                self._module.train()
             for handle in handles:
                 handle.remove()
         inside = {

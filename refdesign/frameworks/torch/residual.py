@@ -15,6 +15,7 @@ from refdesign.conventions import Conventions
 from refdesign.errors import RefdesignError
 from refdesign.frameworks.torch.design import DeSign
 from refdesign.frameworks.torch.layers import BinaryConv2d, BinaryLinear, PixelInput
+from refdesign.frameworks.torch.modes import evaluating
 from refdesign.frameworks.torch.real import AveragePool2d, CombinedConv2d, RealLinear
 from refdesign.network import Shortcut
 
@@ -171,14 +172,9 @@ def network_outputs(
     """
     if images.dtype != np.uint8 or images.ndim != 4:
         raise RefdesignError(f"images: found {images.dtype} of shape {images.shape}, expected uint8 (N, H, W, C)")
-    mode = module.training
-    try:
-        module.eval()
-        with torch.no_grad():
-            device = next(module.parameters()).device
-            traced = module.trace(torch.tensor(images, device=device).permute(0, 3, 1, 2))
-    finally:
-        module.train(mode)
+    with evaluating(module):
+        device = next(module.parameters()).device
+        traced = module.trace(torch.tensor(images, device=device).permute(0, 3, 1, 2))
     missing = [name for name in names if name not in traced]
     if missing:
         raise RefdesignError(f"outputs: found {missing[0]!r}, expected some of {', '.join(traced)}")

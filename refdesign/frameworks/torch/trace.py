@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from refdesign.errors import RefdesignError
 from refdesign.frameworks.torch.flow import split
+from refdesign.frameworks.torch.modes import evaluating
 from refdesign.frameworks.torch.residual import BinaryNetwork, as_output, network_outputs
 from refdesign.frameworks.torch.translate import module_network
 
@@ -59,14 +60,11 @@ def layer_outputs(module: nn.Module, images: NDArray[np.uint8]) -> dict[str, NDA
         calls[stage].append(output)
 
     handles = [stage.register_forward_hook(keep) for stage in calls]
-    mode = module.training
     device = parts[0].product.weight.device
     try:
-        module.eval()
-        with torch.no_grad():
+        with evaluating(module):
             logits = module(torch.tensor(images, device=device).permute(0, 3, 1, 2))
     finally:
-        module.train(mode)
         for handle in handles:
             handle.remove()
     outputs = {name: as_output(name, calls[stage].popleft()) for name, stage in stages}
