@@ -27,7 +27,7 @@ from refdesign.network import (
 from refdesign.ops.conv import outside_sums
 from refdesign.ops.dither import phases
 from refdesign.ops.padding import FILLS, Windows
-from refdesign.paths import prepared_sums, thresholds_of
+from refdesign.paths import thresholds_of
 
 
 class Sums:
@@ -104,8 +104,7 @@ class JaxPath:
         network: the network.
 
     Raises:
-        RefdesignError: a layer that cannot be folded under the network's conventions, or whose sums int32 may not
-            hold.
+        RefdesignError: a layer that cannot be folded under the network's conventions.
     """
 
     def __init__(self, network: NetworkData) -> None:
@@ -165,7 +164,6 @@ def _sums(network: NetworkData, layer: Stage) -> list[Sums]:
     if isinstance(layer, CombinedConv2d):
         return [_packed_sums(layer, weights, extent) for weights in layer.weights]
     if isinstance(layer, PixelConv2d):
-        prepared_sums(network, layer)  # refuses sums that int32 may not hold
         if not isinstance(layer.weights, PackedBits):
             return [_integer_sums(layer, layer.weights, extent)]
         return [_packed_sums(layer, layer.weights, extent)]

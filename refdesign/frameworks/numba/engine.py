@@ -13,7 +13,7 @@ from refdesign.frameworks.numba.layers import IntegerConv, PackedConv, PackedDen
 from refdesign.frameworks.numba.thresholds import Decision
 from refdesign.network import BinaryConv2d, BinaryDense, CombinedConv2d, NetworkData, PixelConv2d, Stage
 from refdesign.ops.dense import flatten_bits
-from refdesign.paths import PackedPath, prepared_sums, thresholds_of
+from refdesign.paths import PackedPath, thresholds_of
 
 Sums = PackedConv | PackedDense | IntegerConv
 
@@ -27,8 +27,7 @@ class NumbaPath(PackedPath):
         network: the network.
 
     Raises:
-        RefdesignError: a layer that cannot be folded under the network's conventions, or whose sums int32 may not
-            hold.
+        RefdesignError: a layer that cannot be folded under the network's conventions.
     """
 
     def __init__(self, network: NetworkData) -> None:
@@ -65,7 +64,6 @@ def _loops(network: NetworkData, layer: Stage) -> list[Sums]:
     if isinstance(layer, CombinedConv2d):
         return [PackedConv(layer, weights, (rows, columns)) for weights in layer.weights]
     if isinstance(layer, PixelConv2d):
-        prepared_sums(network, layer)  # refuses sums that int32 may not hold
         if not isinstance(layer.weights, PackedBits):
             return [IntegerConv(layer, layer.weights, (rows, columns))]
         return [PackedConv(layer, layer.weights, (rows, columns))]
