@@ -6,10 +6,7 @@ in the package `simulator`, as hardware would do it; every other implementation 
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
-from refdesign import datasets, models
+from refdesign import datasets, design, models
 from refdesign.api import Network, load, pretrained, pretrained_names
 from refdesign.bits import PackedBits, pack, unpack, xnor_popcount
 from refdesign.conventions import FINN, LARQ, PAPER, PRESETS, RELEASED_KERAS, RELEASED_TORCH, Conventions
@@ -23,11 +20,6 @@ from refdesign.ops.dither import threshold_map
 from refdesign.ops.pool import max_pool2d
 from refdesign.ops.sign import dithered_sign
 from refdesign.parameters import NO_DITHER, BatchNorm, ThresholdKernel
-
-if TYPE_CHECKING:
-    from types import ModuleType
-
-    from refdesign import design
 
 __version__ = "0.1.0"
 
@@ -70,10 +62,3 @@ __all__ = [
 def __dir__() -> list[str]:
     """The names above, and no module that happened to be imported."""
     return sorted([*__all__, "__version__"])
-
-
-def __getattr__(name: str) -> ModuleType:
-    """`refdesign.design`, imported when first asked for: SciPy takes longer to import than all the rest."""
-    if name == "design":
-        return import_module("refdesign.design")
-    raise AttributeError(f"module 'refdesign' has no attribute {name!r}")

@@ -203,5 +203,5 @@ def cli(debug: bool) -> None:
 
 
 def main() -> NoReturn:
-    """The console script `refdesign`."""
+    """The command line of this process; the console script `refdesign` comes here by `_refdesign_command`."""
     cli.main()

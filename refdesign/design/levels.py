@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.linalg import solve_banded
-from scipy.special import erf, erfc, erfinv
 
 from refdesign.checks import is_whole, shown
 from refdesign.errors import RefdesignError
@@ -57,6 +55,8 @@ def _check_count(n: int) -> int:
 
 def _half_wave_cells(boundaries: Floats) -> tuple[Floats, Floats, Floats]:
     """Mass, mean and density at both edges of the cells that these boundaries cut |N(0, 1)| into."""
+    from scipy.special import erf, erfc  # here, so that not every command waits for SciPy to be imported
+
     edges = np.concatenate([[0.0], boundaries, [np.inf]])
     density = np.sqrt(2 / np.pi) * np.exp(-(edges**2) / 2)
     lower, upper = edges[:-1] / np.sqrt(2), edges[1:] / np.sqrt(2)
@@ -79,6 +79,9 @@ def half_wave_quantiser(n: int) -> Quantiser:
     >>> half_wave_quantiser(6).residual < 1e-14
     True
     """
+    from scipy.linalg import solve_banded
+    from scipy.special import erfinv
+
     count = _check_count(n)
     # The quantile that the best quantiser's cell density (density**(1/3)) suggests: close, so Newton
     # converges.

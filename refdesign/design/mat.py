@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import scipy.io
 from numpy.typing import ArrayLike, NDArray
 
 from refdesign.errors import RefdesignError
@@ -241,6 +240,8 @@ def write_mat(path: str | os.PathLike[str], kernel: ArrayLike) -> None:
     Traceback (most recent call last):
     refdesign.errors.RefdesignError: kernel: found shape (1,), expected (m, n) or (m, n, g)
     """
+    from scipy.io import savemat  # here, so that not every command waits for SciPy to be imported
+
     array = np.asarray(kernel, dtype=np.float64)
     if array.ndim not in (2, 3) or array.size == 0:
         raise RefdesignError(f"kernel: found shape {array.shape}, expected (m, n) or (m, n, g)")
@@ -250,6 +251,6 @@ def write_mat(path: str | os.PathLike[str], kernel: ArrayLike) -> None:
         array = array[:, :, 0]
     try:
         with Path(path).open("wb") as stream:
-            scipy.io.savemat(stream, {VARIABLE: array}, do_compression=True)
+            savemat(stream, {VARIABLE: array}, do_compression=True)
     except OSError as error:
         raise RefdesignError(f"{path}: cannot be written ({error.strerror})") from error

@@ -201,6 +201,42 @@ def test_an_interrupt_is_quiet_and_leaves_nothing(workers: int, model: Path, tmp
     assert list(folder.iterdir()) == []
 
 
+INTERRUPTING = """
+import os, signal, sys
+from _refdesign_command import main
+
+class Interrupting:
+    def find_spec(self, name, path, target=None):
+        if name == during:
+            os.kill(os.getpid(), signal.SIGINT)
+
+during, handler = sys.argv[1:]
+signal.signal(signal.SIGINT, getattr(signal, handler))
+sys.meta_path.insert(0, Interrupting())
+sys.argv[1:] = ["info", "digits"]
+main()
+"""
+"""The console script, interrupted when a module is imported."""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals as in POSIX")
+@pytest.mark.parametrize("during", ["refdesign", "numpy", "refdesign.api", "click", "refdesign.cli.info"])
+def test_an_interrupt_while_it_starts_is_quiet(during: str) -> None:
+    ended = script(during, "default_int_handler")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (refdesign.cli.INTERRUPTED, "", "")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals as in POSIX")
+def test_an_interrupt_that_is_ignored_from_outside_stays_ignored() -> None:
+    ended = script("numpy", "SIG_IGN")
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def script(during: str, handler: str) -> subprocess.CompletedProcess[str]:
+    code = [sys.executable, "-c", INTERRUPTING, during, handler]
+    return subprocess.run(code, cwd=CHECKOUT, capture_output=True, text=True, check=False, timeout=300)
+
+
 def test_an_unknown_command_is_not_imported() -> None:
     assert cli.get_command(click.Context(cli), "_common") is None
     assert call("_common").exit_code == 2

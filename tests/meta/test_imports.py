@@ -42,6 +42,13 @@ def test_importing_a_package_loads_no_optional_package(package: str) -> None:
     assert OPTIONAL.isdisjoint(result.stdout.split())
 
 
+def test_the_command_line_waits_for_no_scipy() -> None:
+    """It takes as long to import as all the rest; only designing kernels and writing .mat files need it."""
+    code = "import sys, refdesign.cli.info, refdesign.cli.run; print('scipy' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"
+
+
 @pytest.mark.parametrize("name", modules())
 def test_every_module_imports_or_lacks_an_optional_package(name: str) -> None:
     missing: str | None = None

@@ -18,7 +18,7 @@ from tests.shared_data import CHECKOUT
 pytestmark = pytest.mark.slow
 
 PACKAGES = ("refdesign", "simulator")
-MODULES = ("_refdesign_pytestplugin.py",)
+MODULES = ("_refdesign_command.py", "_refdesign_pytestplugin.py")
 FRAMEWORKS = ("torch", "jax", "keras", "tensorflow", "numba", "matplotlib")
 
 
@@ -34,7 +34,7 @@ def tracked() -> list[PurePosixPath]:
 
 
 def shipped() -> set[str]:
-    """The tracked files of the two packages, and pytest's plugin: all of them travel in the wheel."""
+    """The tracked files of the two packages, and the modules beside them: all of them travel in the wheel."""
     return {str(path) for path in tracked() if path.parts[0] in PACKAGES or str(path) in MODULES}
 
 
