@@ -17,6 +17,7 @@ from refdesign.verify.differences import OutputCount, count_for, differ, first_d
 from refdesign.verify.doors.door import Door
 from refdesign.verify.implementation import Answer, Finding, Images, comparable_outputs
 from refdesign.verify.rounding import exact_logits, source_of_logits
+from refdesign.verify.undefined import NotFinite, defined
 from refdesign.verify.verdict import COULD_NOT_RUN, DIFFERENT, EQUAL, Sample, Verdict
 
 __all__ = ["COULD_NOT_RUN", "DIFFERENT", "EQUAL", "SAMPLE_IMAGES", "Sample", "Verdict", "batches", "compare"]
@@ -122,7 +123,8 @@ class _Comparison:
         self.counts: dict[str, OutputCount] = {}
         self.alone: dict[str, OutputCount] = {}
         self.kept: tuple[int, Images, dict[str, NDArray[Any]]] | None = None
-        self.sample: list[tuple[bool, int, Images, dict[str, NDArray[Any]]]] = []
+        self.not_finite: dict[str, NotFinite] = {}
+        self.sample: list[tuple[tuple[str, ...], int, Images, dict[str, NDArray[Any]]]] = []  # by what differs
 
     def add(self, images: Images, answer: Answer) -> None:
         start = self.verdict.images
@@ -135,21 +137,22 @@ class _Comparison:
         needed = () if self.source is None or "logits" not in names else (self.source,)
         ours = run_batch(self.network, images, "packed", frozenset((*names, *self.uncertain, *needed)))
         spoiled = np.zeros(len(images), dtype=np.bool_)
-        differing = np.zeros(len(images), dtype=np.bool_)
+        differing: dict[str, NDArray[np.bool_]] = {}
         for name in names:
             open_ = self._open(name, ours, answer, spoiled)
             rows = answer.answered.get(name)
             where = self._add(self.counts, name, start, ours, answer.outputs[name], rows, open_)
             if where is not None:
-                differing |= where
+                differing[name] = where
                 self._note_values(name, answer.outputs[name][where])
                 self._keep_first(name, images, answer, int(where.argmax()))
         if self.layers_alone and not self.uncertain:
-            self._judge_layers(start, ours, answer, equal=not differing.any())
+            self._judge_layers(start, ours, answer, equal=not differing)
         self._keep_sample(start, images, answer, differing)
 
     def _note_values(self, name: str, theirs: NDArray[Any]) -> None:
         """Say once what an output that differs cannot hold at all."""
+        self.not_finite.setdefault(name, NotFinite(theirs.shape[-1])).add(theirs)
         odd = odd_values(name, theirs, ties=self.network.conventions.sign_at_zero == 0)
         said = {"values", "undefined"}
         if odd is not None and not any(f.kind in said and f.output == name for f in self.verdict.findings):
@@ -279,20 +282,28 @@ class _Comparison:
         if self.kept is None or order < self.kept[0]:
             self.kept = (order, images[row : row + 1].copy(), _row(answer, row))
 
-    def _keep_sample(self, start: int, images: Images, answer: Answer, differing: NDArray[np.bool_]) -> None:
+    def _keep_sample(
+        self, start: int, images: Images, answer: Answer, differing: Mapping[str, NDArray[np.bool_]]
+    ) -> None:
         """Keep differing images before equal ones, and of each kind the first."""
-        full = sum(entry[0] for entry in self.sample) >= SAMPLE_IMAGES
-        if full or (len(self.sample) >= SAMPLE_IMAGES and not differing.any()):
+        full = sum(bool(entry[0]) for entry in self.sample) >= SAMPLE_IMAGES
+        if full or (len(self.sample) >= SAMPLE_IMAGES and not differing):
             return
-        for row in [*np.flatnonzero(differing)[:SAMPLE_IMAGES], *np.flatnonzero(~differing)[:SAMPLE_IMAGES]]:
+        some = np.any([np.zeros(len(images), dtype=np.bool_), *differing.values()], axis=0)
+        for row in [*np.flatnonzero(some)[:SAMPLE_IMAGES], *np.flatnonzero(~some)[:SAMPLE_IMAGES]]:
             answers = _row(answer, int(row))
             if set(answers) == set(answer.outputs):
-                self.sample.append((bool(differing[row]), start + int(row), images[row].copy(), answers))
+                wrong = tuple(name for name, where in differing.items() if where[row])
+                self.sample.append((wrong, start + int(row), images[row].copy(), answers))
         self.sample.sort(key=lambda entry: (not entry[0], entry[1]))
         del self.sample[SAMPLE_IMAGES:]
 
     def finish(self) -> None:
         verdict = self.verdict
+        for name, found in self.not_finite.items():
+            says = found.says(verdict.images)
+            if says is not None:
+                verdict.findings.append(Finding("values", says, name))
         verdict.counts = {name: self.counts[name] for name in self.order if name in self.counts}
         verdict.alone = {name: self.alone[name] for name in self.order if name in self.alone}
         verdict.not_compared = tuple(name for name in self.order if name not in self.counts)
@@ -305,15 +316,26 @@ class _Comparison:
             ours = {name: array[0] for name, array in everything.items()}
             count = verdict.counts[self.order[order]]
             verdict.first = first_difference(self.network, count, ours, theirs, thresholds_of(self.network))
-        if self.sample:
-            numbers = np.array([entry[1] for entry in self.sample])
-            names = [name for name in self.order if all(name in entry[3] for entry in self.sample)]
-            rounded = "logits" in verdict.counts and verdict.counts["logits"].rounded
-            if rounded and verdict.first is not None and verdict.first.output != "logits":
-                # The diagnosis compares bit for bit, and has the first difference to explain.
-                names = [name for name in names if name != "logits"]
-            outputs = {name: np.stack([entry[3][name] for entry in self.sample]) for name in names}
-            verdict.sample = Sample(numbers, np.stack([entry[2] for entry in self.sample]), outputs)
+        verdict.sample = self._sample()
+
+    def _sample(self) -> Sample | None:
+        """What is kept for the diagnosis; None where nothing is left that differs and is a number."""
+        if not self.sample:
+            return None
+        numbers = np.array([entry[1] for entry in self.sample])
+        names = [name for name in self.order if all(name in entry[3] for entry in self.sample)]
+        counts, first = self.verdict.counts, self.verdict.first
+        if "logits" in counts and counts["logits"].rounded and first is not None and first.output != "logits":
+            # The diagnosis compares bit for bit, and has the first difference to explain.
+            names = [name for name in names if name != "logits"]
+        outputs = {name: np.stack([entry[3][name] for entry in self.sample]) for name in names}
+        kept, rows = defined(outputs, len(numbers))
+        if (len(kept), len(rows)) != (len(names), len(numbers)):
+            left = {name for row in rows for name in self.sample[row][0]}
+            if not left.intersection(kept):
+                return None
+        images = np.stack([entry[2] for entry in self.sample])[rows]
+        return Sample(numbers[rows], images, {name: outputs[name][rows] for name in kept})
 
 
 def _row(answer: Answer, row: int) -> dict[str, NDArray[Any]]:

@@ -14,10 +14,9 @@ from refdesign.run import run_batch
 from refdesign.verify.budget import Budget
 from refdesign.verify.change import Change
 from refdesign.verify.compare import Sample
-from refdesign.verify.differences import differ
 from refdesign.verify.explanation import Diagnosis, Explanation
 from refdesign.verify.hypotheses import CATALOGUE
-from refdesign.verify.implementation import Images
+from refdesign.verify.implementation import Images, others
 from refdesign.verify.mending import mend
 from refdesign.verify.rounding import exact_logits, source_of_logits
 from refdesign.verify.search import Fit, Search
@@ -176,7 +175,7 @@ def _tolerance(network: NetworkData, sample: Sample) -> NDArray[np.float64] | No
 
 
 def _alike(found: dict[str, NDArray[Any]], expected: dict[str, NDArray[Any]]) -> bool:
-    return not any(differ(array, expected[name][: len(array)]).any() for name, array in found.items())
+    return not any(others(array, expected[name][: len(array)]).any() for name, array in found.items())
 
 
 def _with(sample: Sample, images: Images, outputs: dict[str, NDArray[Any]]) -> Sample:

@@ -17,6 +17,7 @@ from refdesign.ops.dither import phases
 from refdesign.verify.doors.words import UNDEFINED
 from refdesign.verify.implementation import expected_shape
 from refdesign.verify.rounding import Exact
+from refdesign.verify.undefined import as_number
 
 _BLOCK = 1 << 16  # values compared at once, so that the comparison stays in cache
 FIRST_IMAGES = 20
@@ -60,8 +61,8 @@ def odd_values(output: str, theirs: NDArray[Any], *, ties: bool) -> str | None:
         return None if part == "bits" else "found booleans, expected numbers"
     if theirs.dtype == np.int64:
         theirs = theirs[theirs != UNDEFINED]  # X and Z have findings of their own
-    if theirs.dtype.kind == "f" and not np.isfinite(theirs).all():
-        return f"found {theirs[~np.isfinite(theirs)].flat[0]}, expected finite numbers"
+    if theirs.dtype.kind == "f":
+        theirs = theirs[np.isfinite(theirs)]  # so have NaN and infinities
     if part == "bits":
         found = np.unique(theirs)
         if not set(found.tolist()) <= ({-1, 0, 1} if ties else {-1, 1}):
@@ -106,7 +107,7 @@ class OutputCount:
     by_channel: NDArray[np.int64] = field(init=False)
     by_position: NDArray[np.int64] | None = None
     first: tuple[int, ...] | None = None
-    first_values: tuple[float, float] | None = None
+    first_values: tuple[float, float | str] | None = None
     first_images: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -166,7 +167,7 @@ class OutputCount:
         if self.first is None:
             index = tuple(int(i) for i in np.unravel_index(int(where.argmax()), where.shape))
             self.first = (int(numbers[index[0]]), *index[1:])
-            self.first_values = (float(ours[index]), _as_number(theirs[index], theirs.dtype))
+            self.first_values = (float(ours[index]), as_number(theirs[index]))
         self.first_images += [int(n) for n in differing[: FIRST_IMAGES - len(self.first_images)]]
         return where
 
@@ -189,12 +190,6 @@ class OutputCount:
         return differ(ours, theirs)
 
 
-def _as_number(value: Any, dtype: np.dtype[Any]) -> float:
-    if dtype == np.bool_:
-        return 1.0 if value else -1.0
-    return float(value)
-
-
 def count_for(network: NetworkData, name: str) -> OutputCount:
     """An empty count for one output of a network."""
     shape = expected_shape(network, name)
@@ -215,7 +210,7 @@ class FirstDifference:
         image: the number of the image.
         row, column: None in a dense layer.
         channel, word, bit: the channel, and the packed word and bit that hold it.
-        ours, theirs: the two values.
+        ours, theirs: the two values; X stands for undefined bits.
         accumulator: the accumulator after the pool, on our side.
         threshold, direction: fires at a >= threshold (+1) or a <= threshold (-1); 0 where the channel is constant.
         rule: that in words.
@@ -235,14 +230,14 @@ class FirstDifference:
     word: int
     bit: int
     ours: float
-    theirs: float
+    theirs: float | str
     accumulator: int | None = None
     threshold: int | None = None
     direction: int | None = None
     rule: str | None = None
     margin: int | None = None
     phase: tuple[int, int] | None = None
-    their_accumulator: float | None = None
+    their_accumulator: float | str | None = None
     inputs_agree: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
@@ -250,7 +245,7 @@ class FirstDifference:
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
         for name in ("ours", "theirs", "their_accumulator"):
             value = plain[name]
-            if value is not None and value - value != 0:  # JSON has no infinities and no NaN
+            if isinstance(value, float) and value - value != 0:  # JSON has no infinities and no NaN
                 plain[name] = str(value)
         return plain | {"phase": None if self.phase is None else list(self.phase)}
 
@@ -287,7 +282,7 @@ def first_difference(
     if source in ours and not count.name.endswith((".accumulator", ".pooled")):
         behind["accumulator"] = int(ours[source][index])
         if source in theirs:
-            behind["their_accumulator"] = float(theirs[source][index])
+            behind["their_accumulator"] = as_number(theirs[source][index])
         if layer in thresholds and isinstance(stage, Stage):
             behind |= _decision(network, stage, thresholds[layer], index, behind["accumulator"])
     elif source in ours:
@@ -299,7 +294,7 @@ def first_difference(
             behind["inputs_agree"] = not differ(ours[name], theirs[name]).any()
     return FirstDifference(
         count.name, layer, image, row, column, channel, channel // WORD, channel % WORD,
-        float(ours[count.name][index]), _as_number(theirs[count.name][index], theirs[count.name].dtype), **behind,
+        float(ours[count.name][index]), as_number(theirs[count.name][index]), **behind,
     )  # fmt: skip
 
 

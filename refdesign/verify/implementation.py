@@ -222,10 +222,24 @@ def ask(
         again = second.outputs.get(name)
         if again is None and not any(finding.fault for finding in second.findings):
             findings.append(Finding("not repeatable", "asked again, it is not answered", name))
-        elif again is not None and not np.array_equal(array, again, equal_nan=array.dtype.kind == "f"):
-            count = f"{int((array != again).sum()):,} of {array.size:,}"
-            findings.append(Finding("not repeatable", f"asked again, {count} values are others", name))
+        elif again is not None:
+            changed = int(others(array, again).sum())
+            if changed:
+                count = f"{changed:,} of {array.size:,}"
+                findings.append(Finding("not repeatable", f"asked again, {count} values are others", name))
     return Answer(kept, tuple(findings), second.goes_on)
+
+
+def others(before: NDArray[Any], again: NDArray[Any]) -> NDArray[np.bool_]:
+    """Where a second answer is not the first; NaN and NaN are the same.
+
+    >>> others(np.array([1.0, np.nan, 2.0]), np.array([1.0, np.nan, np.nan])).tolist()
+    [False, False, True]
+    """
+    changed = np.asarray(before != again)
+    if changed.any():
+        changed &= (before == before) | (again == again)
+    return changed
 
 
 def _ask_once(implementation: Implementation, network: NetworkData, images: Images, time_limit: float | None) -> Answer:

@@ -80,7 +80,7 @@ def test_the_first_difference_is_explained(batch_size: int) -> None:
     assert verdict.differing == 1
     assert (first.layer, first.image, first.row, first.column, first.channel) == ("second", image, row, column, channel)
     assert first.phase == (row % 2, column % 3)
-    assert first.ours == -first.theirs
+    assert first.theirs == -first.ours
     assert count.first == (image, row, column, channel)
     assert count.by_position is not None
     assert count.by_position[row, column] == count.by_channel[channel] == count.by_position.sum() == 1
@@ -131,9 +131,9 @@ def test_values_that_an_output_cannot_have_are_said_once() -> None:
     assert {finding.output: finding.message for finding in verdict.findings if finding.kind == "values"} == {
         "first.bits": "found 0 and 1, expected -1 and 1 (or bool)",
         "second.accumulator": next(f.message for f in verdict.findings if f.output == "second.accumulator"),
-        "logits": "found inf, expected finite numbers",
+        "logits": f"found inf in all 5 channels, in all {len(IMAGES)} images, expected finite numbers",
     }
-    assert not any(finding.fault for finding in verdict.findings)
+    assert [finding.output for finding in verdict.findings if finding.fault] == ["logits"]
     assert len(verdict.findings) == 3
 
 
@@ -190,6 +190,36 @@ def test_nan_and_infinite_logits_differ() -> None:
 
     verdict = _verdict(broken)
     assert verdict.counts["logits"].differing == 2
+
+
+def test_nan_is_a_finding_and_nothing_to_explain() -> None:
+    def broken(images: Any) -> Any:
+        answer = _all(images)
+        answer["logits"] = np.where(np.arange(5) == 3, np.nan, answer["logits"])
+        return answer
+
+    verdict = _verdict(broken, batch_size=2)
+    assert [str(finding) for finding in verdict.findings] == [
+        f"values (logits): found nan in channel 3, in all {len(IMAGES)} images, expected finite numbers"
+    ]
+    assert verdict.sample is None
+
+
+def test_what_differs_beside_nan_is_left_for_the_diagnosis() -> None:
+    def broken(images: Any) -> Any:
+        answer = dict(_all(images))
+        answer["logits"] = np.where(np.arange(5) == 3, np.nan, answer["logits"])
+        answer["first.bits"] = -answer["first.bits"]
+        answer["second.accumulator"] = answer["second.accumulator"].astype(np.float32)
+        answer["second.accumulator"][1] = np.nan
+        return answer
+
+    sample = _verdict(broken).sample
+    assert sample is not None
+    assert 1 not in sample.numbers
+    assert len(sample.numbers) == len(IMAGES) - 1
+    assert "logits" not in sample.outputs
+    assert {"first.bits", "second.accumulator"} < set(sample.outputs)
 
 
 def test_isolated_layers_get_the_references_inputs() -> None:

@@ -146,6 +146,14 @@ def test_what_cannot_be_asked_again_is_unconfirmed() -> None:
     assert "unconfirmed" in diagnosis.verdict
 
 
+def test_nan_that_comes_with_the_batch_is_not_said_to_come_with_the_run() -> None:
+    def broken(images: Any) -> Any:
+        logits = NETWORK.run(images)["logits"] + 1.0
+        return np.where(np.arange(5) == 3, np.nan, logits) if len(images) < 20 else logits
+
+    assert _diagnosis(NETWORK, broken, seconds=1).depends_on == "batch"
+
+
 def test_noise_is_not_explained() -> None:
     random = np.random.default_rng(1)
 

@@ -13,6 +13,8 @@ from refdesign.verify.compare import DIFFERENT, EQUAL, Verdict, compare
 from refdesign.verify.doors.files import FilesDoor
 from refdesign.verify.doors.layout import Layout
 from refdesign.verify.doors.words import UNDEFINED, WordFormat, read_hex
+from refdesign.verify.reports.data import to_dict
+from refdesign.verify.reports.text import first_difference
 from tests.verify.subjects import images_for, uneven
 
 NETWORK = uneven()
@@ -109,6 +111,10 @@ def test_undefined_digits_are_a_finding_with_their_line(tmp_path: Path) -> None:
     assert "line 203: X or Z" in finding.message
     assert verdict.counts["second.bits"].differing == 4
     assert verdict.counts["second.bits"].by_channel.tolist() == [0] * 8 + [1] * 4
+    assert verdict.sample is None  # the finding says it
+    report = to_dict(NETWORK, verdict)
+    assert report["outputs"]["second.bits"]["first_values"][1] == report["first_difference"]["theirs"] == "X"
+    assert first_difference(report["first_difference"])[1].endswith(", theirs X")
 
 
 def test_raw_words_of_accumulators(tmp_path: Path) -> None:

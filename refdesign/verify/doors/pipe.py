@@ -21,7 +21,7 @@ from refdesign.errors import RefdesignError
 from refdesign.network import NetworkData
 from refdesign.verify.doors.door import RealStreams
 from refdesign.verify.doors.protocol import Event, Protocol, check_command
-from refdesign.verify.implementation import Answer, Finding, Images, expected_shape
+from refdesign.verify.implementation import Answer, Finding, Images, expected_shape, others
 
 _RESTARTS = 3
 _GARBAGE = 50  # lines that cannot be read, after which a program is given up
@@ -104,7 +104,7 @@ def _changes(first: Answer, second: Answer) -> Iterator[Finding]:
         if name not in first.outputs or name in first.answered or name in second.answered:
             continue
         before = first.outputs[name][: len(again)]
-        changed = (before != again) & ((before == before) | (again == again))  # NaN and NaN are no change
+        changed = others(before, again)
         if changed.any():
             message = f"asked again, {int(changed.sum()):,} of {again.size:,} values are others"
             yield Finding("not repeatable", message, name, int(changed.reshape(len(changed), -1).any(axis=1).argmax()))

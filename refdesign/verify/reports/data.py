@@ -117,6 +117,6 @@ def _count(count: OutputCount) -> dict[str, Any]:
     }
 
 
-def _finite(value: float) -> float | str:
+def _finite(value: float | str) -> float | str:
     """JSON has no infinities and no NaN: they are written as text."""
-    return value if value - value == 0 else str(value)
+    return value if isinstance(value, str) or value - value == 0 else str(value)
