@@ -29,6 +29,8 @@ from refdesign.parameters import NO_DITHER, BatchNorm, ThresholdKernel
 from refdesign.paths import thresholds_of
 
 _LARGEST_TABLE = 1 << 24
+_BLOCK = 1 << 18
+"""Values of a table that are computed at once: exact arithmetic takes some 200 bytes of scratch for each."""
 _SINGLE_OPERATIONS = ("onnxruntime", "keras", "released_torch")
 """Float programs of single float32 operations, which ONNX can spell out; the others fuse or are exact."""
 
@@ -201,15 +203,8 @@ class Thresholding:
                 f"layer {layer.name!r}: found {size} attainable sums under {m}x{n} phases in {layer.out_channels} "
                 f"channels, expected at most {_LARGEST_TABLE} values of a real output in all"
             )
-        steps = step * np.arange(size, dtype=np.int64)[:, np.newaxis, np.newaxis, np.newaxis]
-        attainable = np.minimum(low + steps, high).astype(np.int32)
-        accumulators = np.ascontiguousarray(np.broadcast_to(attainable, (size, m, n, layer.out_channels)))
-        from_top_left = self.conventions.replace(kernel_origin="top_left")
-        if dithered:
-            values = dithered_batch_norm(accumulators, fold_channels(layer), kernel, from_top_left)
-        else:
-            values = batch_norm(accumulators, fold_channels(layer), self.conventions.arithmetic)
-        table = self.builder.constant(values.transpose(1, 2, 3, 0).reshape(-1), f"{layer.name}/values")
+        values = self._values(layer, dithered, size)
+        table = self.builder.constant(values.reshape(-1), f"{layer.name}/values")
         cell = np.arange(m * n * layer.out_channels, dtype=np.int32).reshape(m, n, -1) * np.int32(size)
         base = self._over_map(layer, kernel, cell) if not isinstance(layer, BinaryDense) else cell[0, 0]
         lowest = low.astype(np.int32).reshape((-1,) if isinstance(layer, BinaryDense) else (-1, 1, 1))
@@ -222,6 +217,27 @@ class Thresholding:
         where = self.builder.constant(base.astype(np.int32), f"{layer.name}/cells")
         index = self.builder.op("Add", index, where, name=f"{layer.name}/index")
         return self.builder.op("Gather", table, index, name=f"{layer.name}/looked_up", axis=0)
+
+    def _values(self, layer: Stage, dithered: bool, size: int) -> NDArray[np.float32]:
+        """z, or y without the dither, of a layer's lowest attainable sums: (m, n, C, size), sums last."""
+        kernel = (layer.kernel or NO_DITHER) if dithered else NO_DITHER
+        m, n, _ = kernel.shape
+        low, high, step = self._domains[layer.name]
+        norm, from_top_left = fold_channels(layer), self.conventions.replace(kernel_origin="top_left")
+        values = np.empty((m, n, layer.out_channels, size), np.float32)
+        block = max(1, _BLOCK // (m * n * layer.out_channels))
+        for start in range(0, size, block):
+            places = np.arange(start, min(start + block, size), dtype=np.int64)
+            attainable = np.minimum(low + step * places[:, np.newaxis], high).astype(np.int32)
+            shape = (len(places), m, n, layer.out_channels)
+            sums = np.ascontiguousarray(np.broadcast_to(attainable[:, np.newaxis, np.newaxis], shape))
+            made = (
+                dithered_batch_norm(sums, norm, kernel, from_top_left)
+                if dithered
+                else batch_norm(sums, norm, self.conventions.arithmetic)
+            )
+            values[..., places] = made.transpose(1, 2, 3, 0)
+        return values
 
 
 def _domains(network: NetworkData, thresholds: Mapping[str, Thresholds]) -> dict[str, Domain]:

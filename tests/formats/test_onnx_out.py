@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,10 +23,11 @@ from refdesign.api import Network, pretrained
 from refdesign.bits import pack_bool
 from refdesign.conventions import FINN, RELEASED_TORCH, Conventions
 from refdesign.errors import RefdesignError
-from refdesign.formats import onnx_out
+from refdesign.formats import onnx_out, onnx_thresholding
 from refdesign.models import resnet20
 from refdesign.network import BinaryConv2d, BinaryDense, NetworkData, PixelConv2d
-from refdesign.parameters import ThresholdKernel
+from refdesign.ops.batch_norm import batch_norm
+from refdesign.parameters import BatchNorm, ThresholdKernel
 from refdesign.verify.strategies import images, networks
 from tests.channels import KERNEL, random_channels
 from tests.formats.onnx_runs import LEVELS, assert_same, reference, runtime
@@ -151,3 +153,20 @@ def test_what_cannot_be_expressed_is_refused_by_layer(tmp_path: Path) -> None:
     wide = PixelConv2d(name="wide", weights=weights, batch_norm=random_channels(1, 66, 700))
     with pytest.raises(RefdesignError, match=r"layer 'wide': found \d+ attainable sums"):
         onnx_out.to_model(replace(network, layers=(wide,)))
+
+
+def test_a_large_table_takes_memory_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its values are made block by block: the exact arithmetic's scratch is never as long as the table."""
+    monkeypatch.setattr(onnx_thresholding, "_BLOCK", 1 << 14)
+    weights = np.array([2000, -1500, 700], np.int32).reshape(3, 1, 1, 1)
+    norm = BatchNorm([1.5, -0.3, 0.0], [0.25, 1.0, 2.0], [7.0, -3.5, 1.0], [2.0, 30.0, 1.0], 1e-5)
+    layer = PixelConv2d(name="wide", weights=weights, batch_norm=norm)
+    tracemalloc.start()
+    model = onnx_out.to_model(NetworkData(name="n", input_shape=(2, 5, 1), layers=(layer,)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    (table,) = (onnx.numpy_helper.to_array(each) for each in model.graph.initializer if each.name == "wide/values")
+    low, high = np.array([[0, -1500 * 255, 0], [2000 * 255, 0, 700 * 255]])
+    sums = np.minimum(low + np.arange(2000 * 255 + 1)[:, np.newaxis], high).astype(np.int32)
+    np.testing.assert_array_equal(table.reshape(3, -1), batch_norm(sums, norm, "real").T)
+    assert peak < 5 * table.nbytes
