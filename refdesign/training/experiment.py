@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +23,15 @@ import numpy as np
 from refdesign.api import load
 from refdesign.errors import RefdesignError, missing_extra
 from refdesign.formats.atomic import write_bytes
+from refdesign.training.architectures import build
 from refdesign.training.configuration import Configuration
-from refdesign.training.data import load_test
-from refdesign.training.determinism import Execution
+from refdesign.training.data import CLASSES, INPUT_SHAPES, load_test
+from refdesign.training.determinism import Execution, deterministic
 from refdesign.training.grid import Block, Grid
 from refdesign.training.loop import Diverged
 from refdesign.training.run import NETWORK, Result, run
+
+_GOES_ON = "the same command goes on from each run's last epoch"
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class Results:
         path: the file; none yet is an empty one.
 
     Raises:
-        RefdesignError: a line that is no result.
+        RefdesignError: a line that is no result of a run that ended.
 
     >>> Results(Path("nowhere.jsonl")).rows
     {}
@@ -61,6 +67,7 @@ class Results:
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
+                _check(row)
                 self.rows[row["identity"]] = row
             except (ValueError, KeyError, TypeError) as error:
                 raise RefdesignError(f"{path}, line {number}: found no result of a run ({error})") from error
@@ -73,15 +80,43 @@ class Results:
         write_bytes(self.path, text.encode())
 
 
+def _check(row: Mapping[str, Any]) -> None:
+    """Refuse a row without what a report reads: a failure, or how many images of how many were right."""
+    if "failed" in row:
+        return
+    if not (row["validation_images"] > 0 and 0 <= row["validation_accuracy"] <= 1):
+        raise ValueError("its validation images or accuracy are out of range")
+    if "test_correct" in row and not (row["test_images"] > 0 and 0 <= row["test_correct"] <= row["test_images"]):
+        raise ValueError("its test images are out of range")
+
+
 def tasks(grid: Grid, blocks: Sequence[Block], results: Results, runs: Path, root: Path | None) -> list[Task]:
-    """What is left to run, each run once, in the order of the blocks and seeds."""
+    """What is left to run, each run once, in the order of the blocks and seeds.
+
+    Raises:
+        RefdesignError: an arm whose network cannot be built (an unknown activation, a kernel file that is missing or
+            does not fit the channels), before the first run starts.
+    """
     left: dict[str, Task] = {}
     for block in blocks:
-        for _, _, configuration in block.runs():
+        buildable = set()
+        for arm, _, configuration in block.runs():
             identity = configuration.identity()
-            if identity not in results.rows:
-                left[identity] = Task(configuration, runs / identity, root, grid.execution)
+            if identity in results.rows:
+                continue
+            if arm not in buildable:
+                _check_buildable(configuration, f"block {block.name}, {arm}")
+                buildable.add(arm)
+            left[identity] = Task(configuration, runs / identity, root, grid.execution)
     return list(left.values())
+
+
+def _check_buildable(configuration: Configuration, where: str) -> None:
+    try:
+        with deterministic(configuration.seed):
+            build(configuration, INPUT_SHAPES[configuration.dataset], CLASSES[configuration.dataset])
+    except RefdesignError as error:
+        raise RefdesignError(f"{where}: {error}") from error
 
 
 def carry_out(task: Task) -> dict[str, Any]:
@@ -111,7 +146,7 @@ def run_all(
         done: called with every line as it comes, in the order of completion.
 
     Raises:
-        RefdesignError: from the runs; what is done stays done.
+        RefdesignError: from the runs, or a process or worker that was killed; what is done stays done.
         MissingExtra: Dask is not installed (extra `cluster`).
     """
     outcomes: Iterator[dict[str, Any]]
@@ -128,13 +163,31 @@ def run_all(
 def _in_processes(left: Sequence[Task], jobs: int) -> Iterator[dict[str, Any]]:
     # Started afresh, not forked: a fork of a process with threads can hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        futures = [pool.submit(carry_out, task) for task in left]
+    with ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=signal.signal, initargs=(signal.SIGINT, signal.SIG_IGN)
+    ) as pool:
+        waiting = iter(left)
         try:
-            for future in as_completed(futures):
-                yield future.result()
+            # No more than there are processes: what a pool has queued still runs after an interrupt.
+            running = {pool.submit(_interruptible, task) for task in islice(waiting, jobs)}
+            while running:
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                running |= {pool.submit(_interruptible, task) for task in islice(waiting, len(finished))}
+                for future in finished:
+                    yield future.result()
+        except BrokenProcessPool as error:
+            raise RefdesignError(f"experiment: a process was killed (out of memory?); {_GOES_ON}") from error
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _interruptible(task: Task) -> dict[str, Any]:
+    """A task in a process of a pool, which hears Ctrl-C only meanwhile: one that waits would print a traceback."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return carry_out(task)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _on_cluster(left: Sequence[Task], address: str, jobs: int) -> Iterator[dict[str, Any]]:
@@ -152,8 +205,11 @@ def _on_cluster(left: Sequence[Task], address: str, jobs: int) -> Iterator[dict[
         raise RefdesignError(f"cluster: found no Dask scheduler at {address!r} ({error})") from error
     with client:
         # Not pure: the same call twice is a run resumed, not a result to be remembered.
-        for future in distributed.as_completed(client.map(carry_out, left, pure=False)):
-            yield future.result()
+        try:
+            for future in distributed.as_completed(client.map(carry_out, left, pure=False)):
+                yield future.result()
+        except (distributed.KilledWorker, CancelledError) as error:
+            raise RefdesignError(f"cluster: a worker or the scheduler is gone; {_GOES_ON}") from error
 
 
 def look_at_test(block: Block, results: Results, runs: Path, root: Path | None) -> Iterator[dict[str, Any]]:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +20,8 @@ import torch
 from refdesign.api import load
 from refdesign.datasets import load as load_images
 from refdesign.errors import RefdesignError
-from refdesign.training.experiment import Results, look_at_test, run_all, tasks
+from refdesign.training import experiment
+from refdesign.training.experiment import Results, Task, look_at_test, run_all, tasks
 from refdesign.training.grid import Grid, read_grid
 from refdesign.training.report import markdown, plot, report
 from tests.shared_data import CHECKOUT
@@ -83,6 +90,24 @@ def test_a_wrong_grid_is_refused_before_anything_runs(tmp_path: Path, old: str, 
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("variant", "message"),
+    [
+        ("4d", "block first, 4d: activation: found '4d'"),
+        ("absent.mat", "block first, absent.mat: absent.mat: cannot be read"),
+        ("3x3x4_shifted_1_right_v1", "a kernel of 4 slices for layers of 6 channels"),
+    ],
+)
+def test_an_arm_that_cannot_be_built_is_refused_before_anything_runs(
+    tmp_path: Path, variant: str, message: str
+) -> None:
+    text = ONE_BLOCK.replace('"2d"', f'"{variant}"').replace("0.0625", "0.05")
+    grid = grid_of(tmp_path, text)
+    with pytest.raises(RefdesignError) as raised:
+        tasks(grid, grid.blocks, Results(tmp_path / "none"), tmp_path / "runs", None)
+    assert message in str(raised.value)
+
+
 def test_an_unknown_block_and_a_missing_file_are_named(tmp_path: Path) -> None:
     with pytest.raises(RefdesignError, match="block: found 'third', expected one of first, second"):
         grid_of(tmp_path).block("third")
@@ -105,6 +130,41 @@ def test_processes_and_a_cluster_give_the_same_results(tmp_path: Path) -> None:
         found.append(scores(carry_out_all(grid_of(folder, text), folder, **options)))
     assert len(found[0]) == 4
     assert found[0] == found[1] == found[2]
+
+
+def killed(task: Task) -> dict[str, Any]:
+    """Stands for a run that the system kills, as it does where memory ends."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {"identity": task.configuration.identity()}
+
+
+def test_a_process_that_is_killed_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(experiment, "_interruptible", killed)
+    grid = grid_of(tmp_path, ONE_BLOCK)
+    left = tasks(grid, grid.blocks, Results(tmp_path / "none"), tmp_path / "runs", None)
+    with pytest.raises(RefdesignError, match=r"a process was killed \(out of memory\?\); the same command goes on"):
+        run_all(left, jobs=2, done=lambda row: None)
+
+
+def test_an_interrupt_ends_all_processes_at_once(tmp_path: Path) -> None:
+    grid, runs = tmp_path / "grid.toml", tmp_path / "runs"
+    grid.write_text(ONE_BLOCK.replace("epochs = 1", "epochs = 9999"))
+    command = [sys.executable, "-m", "refdesign", "experiment", "run", str(grid), "--runs", str(runs), "--jobs", "2"]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    for _ in range(1200):
+        if len(list(runs.glob("*/config.json"))) == 2:
+            break
+        time.sleep(0.1)
+    os.killpg(process.pid, signal.SIGINT)
+    try:
+        _, said = process.communicate(timeout=60)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert (process.returncode, said) == (130, "0 of 4 runs are done\n")
 
 
 def test_no_scheduler_is_said(tmp_path: Path) -> None:
@@ -188,10 +248,27 @@ def test_a_run_that_diverges_is_reported_and_not_repeated(tmp_path: Path, monkey
     assert "| sign | 1/2, 1 diverged |" in markdown(grid, [part])
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"no": "identity"}'])
+GOOD_LINE = '{"identity": "a", "validation_accuracy": 0.5, "validation_images": 4}'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        "[]",
+        '{"no": "identity"}',
+        '{"identity": "a"}',
+        GOOD_LINE.replace("0.5", "1.5"),
+        GOOD_LINE.replace("0.5", "NaN"),
+        GOOD_LINE.replace("0.5", '"half"'),
+        GOOD_LINE.replace("4", "0"),
+        GOOD_LINE.replace("}", ', "test_correct": 3}'),
+        GOOD_LINE.replace("}", ', "test_correct": 3, "test_images": 2}'),
+    ],
+)
 def test_results_that_are_none_are_named_by_their_line(tmp_path: Path, line: str) -> None:
     path = tmp_path / "r.jsonl"
-    path.write_text('{"identity": "a"}\n' + line + "\n")
+    path.write_text(f"{GOOD_LINE}\n{line}\n")
     with pytest.raises(RefdesignError, match=r"r\.jsonl, line 2: found no result of a run"):
         Results(path)
 
