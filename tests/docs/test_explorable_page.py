@@ -60,10 +60,11 @@ def state_of(found: dict[str, Any]) -> scene.State:
     return scene.State(**found["state"])
 
 
-def picture(page: Any, name: str, height: int) -> Any:
+def picture(page: Any, name: str, height: int, scroll: bool = True) -> Any:
     """A map's colours as drawn, one for each of its pixels: (height, W, 3)."""
-    page.locator(f'[data-map="{name}"]').scroll_into_view_if_needed()
-    page.wait_for_timeout(100)
+    if scroll:
+        page.locator(f'[data-map="{name}"]').scroll_into_view_if_needed()
+        page.wait_for_timeout(100)
     width, flat = page.evaluate(
         """([name, height]) => {
           const canvas = document.querySelector(`[data-map="${name}"]`), scale = canvas.height / height;
@@ -238,6 +239,63 @@ def test_accessible(visit: Any, scheme: str, width: int) -> None:
 def test_fits_a_phone(visit: Any) -> None:
     page = visit("#dither=3x3", viewport={"width": 360, "height": 740}, device_scale_factor=3, has_touch=True).page
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_contents_lead_to_their_sections(visit: Any, width: int) -> None:
+    page = visit(viewport={"width": width, "height": 900}).page
+    for link in page.locator(".toc a").all():
+        page.evaluate("scrollTo(0, 0)")
+        link.click()
+        page.wait_for_timeout(150)
+        name = link.get_attribute("href")
+        top, left_to_scroll = page.evaluate(
+            "(name) => [document.querySelector(name).getBoundingClientRect().top, "
+            "document.documentElement.scrollHeight - innerHeight - scrollY]",
+            name,
+        )
+        assert 0 <= top < 60 or left_to_scroll < 1, name
+
+
+def test_what_is_printed_is_the_chosen_state(visit: Any) -> None:
+    page = visit(viewport={"width": 1280, "height": 900}).page
+    page.evaluate("scrollTo(0, 0)")
+    page.wait_for_timeout(150)
+    page.evaluate("window.explorable.set({ gamma: 4, filter: 3, row: 0, column: 0 })")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    bits = page.evaluate("window.explorable.featureMap(3, 3, window.explorable.state().dither)")
+    expected = np.array([OFF, ZERO, ON])[np.reshape(bits, (149, 167)) + 1]
+    same = (picture(page, "bits", 149, scroll=False) == expected).all(axis=2)
+    assert same[5:, 5:].all()  # but for the frame around the chosen pixel
+
+
+@pytest.mark.parametrize("width", [1280, 360])
+def test_the_folded_rule_stays_within_its_plot(visit: Any, width: int) -> None:
+    page = visit(viewport={"width": width, "height": 900}).page
+    shown = page.evaluate(
+        """() => {
+          const found = [], plot = document.querySelector('[data-plot="fold"]');
+          for (const gamma of [0, 3, 20, 32]) for (const beta of [0, 4, 8, 12]) {
+            window.explorable.set({ gamma, beta });
+            dispatchEvent(new Event("beforeprint"));  // draws it wherever it stands
+            const outer = plot.getBoundingClientRect();
+            for (const part of plot.querySelectorAll("path, .t")) {
+              const box = part.getBoundingClientRect();
+              found.push([box.left - outer.left, outer.right - box.right, part.textContent]);
+            }
+          }
+          return found;
+        }"""
+    )
+    assert {text[-2:] for _, _, text in shown} >= {"up", "wn"}
+    assert [part for part in shown if min(part[0], part[1]) < 0] == []
+
+
+def test_cells_hold_their_words(visit: Any) -> None:
+    page = visit("#light=-1.5", viewport={"width": 360, "height": 740}).page
+    cut = "[...document.querySelectorAll('.cells span')].filter((cell) => cell.scrollWidth > cell.clientWidth).length"
+    assert "–" in page.locator('[data-cells="fires"]').inner_text()
+    assert page.evaluate(cut) == 0
 
 
 def test_the_theme_can_be_changed(visit: Any) -> None:

@@ -163,10 +163,12 @@ useTheme(dark.matches ? "dark" : "light");
 dark.addEventListener("change", () => { useTheme(dark.matches ? "dark" : "light"); draw(); });
 theme.addEventListener("click", () => { useTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"); draw(); });
 addEventListener("hashchange", () => { if ($(location.hash || "#none-such")?.closest("main")) return; S = fromAddress(location.hash); draw(); });
+addEventListener("beforeprint", () => $$("main section").forEach(drawSection));
 let lastWidth = innerWidth;
 addEventListener("resize", () => { if (innerWidth !== lastWidth) { lastWidth = innerWidth; draw(); } });
 S = fromAddress(location.hash);
-for (const section of $$("main section")) { if (section.getBoundingClientRect().top < innerHeight + 250) near.add(section); watchNear.observe(section); }
+// At first everything is drawn: only then has each section its height, and a link into the page meets its mark.
+for (const section of $$("main section")) { near.add(section); watchNear.observe(section); }
 draw();
 window.explorable = { state: () => ({ ...S }), set: (changes) => { S = { ...S, ...changes }; draw(); }, vector, featureMap: (filter, slice, dither) => Array.from(featureMap(filter, slice, dither)) };
 document.documentElement.dataset.ready = "";

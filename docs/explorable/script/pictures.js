@@ -72,7 +72,7 @@ function around(entry) {
 const firesFrom = (r, c) => at("dots_fires", S.dots, S.light, at("dots_row_phase", S.dots, r), at("dots_column_phase", S.dots, c));
 const CELLS = {
   grey: (node) => cells(node, 6, around((r, c) => [at("photograph", r, c)]), "Grey values around the chosen pixel"),
-  fires: (node) => cells(node, 6, around((r, c) => { const f = firesFrom(r, c); return [f > 255 ? "never" : f]; }), "The grey from which each cell fires"),
+  fires: (node) => cells(node, 6, around((r, c) => { const f = firesFrom(r, c); return [f > 255 ? "–" : f]; }), "The grey from which each cell fires"),
   bits: (node) => { const bits = dots(S.dots, S.light); cells(node, 6, around((r, c) => bitCell(bits[r * W + c])), "Bits around the chosen pixel"); },
   x: (node) => { const { number } = pixel(); cells(node, 3, TAPS.map((tap) => bitCell((number >> tap) & 1)), "The window's nine bits"); },
   w: (node) => cells(node, 3, TAPS.map((tap) => bitCell(weight(S.filter, tap) > 0)), "The filter's nine weights"),

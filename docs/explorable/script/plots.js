@@ -40,9 +40,9 @@ const PLOTS = {
   },
   line: (node) => {
     const here = pixel(), { width, add } = svg(node, 330, `Batch norm as a line over the ten sums, cut by the threshold ${number(here.threshold)}`);
-    const left = 34, right = width - 14, top = 16, bottom = 268, most = 3.2;
+    const left = 34, right = width - 14, top = 16, bottom = 268, most = 4.8;
     const x = (a) => left + (right - left) * (a + 10) / 20, y = (value) => (top + bottom) / 2 - (bottom - top) / 2 * Math.max(-1, Math.min(1, value / most));
-    for (const value of [-3, -2, -1, 0, 1, 2, 3]) {
+    for (const value of [-4, -3, -2, -1, 0, 1, 2, 3, 4]) {
       add("line", { x1: left, x2: right, y1: y(value), y2: y(value), stroke: "var(--rule)", "stroke-width": value ? 1 : 1.5 });
       add("text", { x: left - 8, y: y(value) + 4, "text-anchor": "end" }, value < 0 ? `−${-value}` : value);
     }
@@ -69,10 +69,10 @@ const PLOTS = {
       add("text", { x: px + pitch / 2, y: 86, "text-anchor": "middle", class: chosen ? "t" : "mono" }, signed(a));
     });
     if (direction !== 0 && sumPlace(t) >= 0) {
-      const edge = 10 + pitch * (sumPlace(t) + (direction > 0 ? 0 : 1)), tip = edge + direction * Math.min(70, pitch * 2);
+      const edge = 10 + pitch * (sumPlace(t) + (direction > 0 ? 0 : 1)), tip = Math.min(Math.max(edge + direction * Math.min(70, pitch * 2), 10), width - 10);
       add("line", { x1: edge, x2: edge, y1: 22, y2: 72, stroke: "var(--accent)", "stroke-width": 3 });
       add("path", { d: `M${edge},22L${tip},22m${-direction * 8},-6l${direction * 8},6l${-direction * 8},6`, fill: "none", stroke: "var(--accent)", "stroke-width": 3 });
-      add("text", { x: edge, y: 12, class: "t", "text-anchor": direction > 0 ? "start" : "end" }, `fires from ${signed(t)} ${direction > 0 ? "up" : "down"}`);
+      add("text", { x: edge, y: 12, class: "t", "text-anchor": edge < width / 2 ? "start" : "end" }, `fires from ${signed(t)} ${direction > 0 ? "up" : "down"}`);
     }
   },
   wave: (node) => {

@@ -24,7 +24,7 @@ const TEXTS = {
 };
 function chain() {
   const here = pixel(), part = (text, wide) => make("span", wide ? { class: "wide" } : {}, text), arrow = (wide) => make("span", { class: wide ? "arrow wide" : "arrow", "aria-hidden": "true" }, "→");
-  const bit = make("b", { class: here.bit > 0 ? "plus" : "minus" }, signed(here.bit));
+  const bit = make("b", { class: here.bit > 0 ? "plus" : here.bit < 0 ? "minus" : "neither" }, signed(here.bit));
   return [part(`grey ${at("photograph", S.row + 1, S.column + 1)}`, true), arrow(true), part(`${here.popcount} of 9 agree`), arrow(), part(`a = ${signed(here.accumulator)}`),
     arrow(), part(`y = ${number(here.y)}, T = ${number(here.threshold)}`, true), arrow(true), part(rule(S.filter, here.cell)), arrow(), bit];
 }
