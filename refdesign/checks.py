@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from difflib import get_close_matches
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -27,6 +29,18 @@ def shown(value: object) -> str:
     """
     text = " ".join(repr(value).split())
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def meant(found: str, names: Collection[str]) -> str:
+    """What a misspelt name may stand for, to be put behind it; nothing where it is like none.
+
+    >>> meant("conv1.bit", ["conv1.bits", "logits"])
+    " (did you mean 'conv1.bits'?)"
+    >>> meant("probabilities", ["conv1.bits", "logits"])
+    ''
+    """
+    close = get_close_matches(found, names, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def as_array(where: str, value: ArrayLike) -> NDArray[Any]:

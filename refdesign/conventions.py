@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from difflib import get_close_matches
 from typing import Any
 
-from refdesign.checks import shown
+from refdesign.checks import meant, shown
 from refdesign.errors import RefdesignError
 
 ARITHMETICS = ("real", "torch", "onnxruntime", "keras", "released_torch")
@@ -123,9 +122,8 @@ word_order
 def _check_names(found: Mapping[str, Any]) -> None:
     for name in found:
         if name not in _CHOICES:
-            close = get_close_matches(name, _CHOICES, n=1) if isinstance(name, str) else []
-            meant = f" (did you mean {close[0]!r}?)" if close else ""
-            raise RefdesignError(f"conventions: unknown field {name!r}{meant}, expected {', '.join(sorted(_CHOICES))}")
+            close = meant(name, _CHOICES) if isinstance(name, str) else ""
+            raise RefdesignError(f"conventions: unknown field {name!r}{close}, expected {', '.join(sorted(_CHOICES))}")
 
 
 def check_conventions(where: str, found: object) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from refdesign import api, datasets
+from refdesign.checks import meant
 from refdesign.errors import RefdesignError
 from refdesign.formats import conversion
 
@@ -52,14 +52,9 @@ def load_model(model: str) -> api.Network:
     if not Path(model).exists():
         names = api.pretrained_names()
         raise RefdesignError(
-            f"{model}: found no such file, expected a network file or one of {', '.join(names)}" + _meant(model, names)
+            f"{model}: found no such file, expected a network file or one of {', '.join(names)}" + meant(model, names)
         )
     return api.load(model)
-
-
-def _meant(found: str, names: Collection[str]) -> str:
-    close = difflib.get_close_matches(found, names, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def load_with_report(model: str, wanted: Mapping[str, Any] | None = None) -> tuple[api.Network, dict[str, list[str]]]:
@@ -168,7 +163,7 @@ def load_images(
             if not Path(source).exists():
                 raise RefdesignError(
                     f"{source}: found no such file, expected an image (.png, .jpg, ...), an .npy or .npz array, "
-                    f"a folder of them, or a data set: {', '.join(datasets.DATASETS)}{_meant(name, datasets.DATASETS)}"
+                    f"a folder of them, or a data set: {', '.join(datasets.DATASETS)}{meant(name, datasets.DATASETS)}"
                 )
             found, its_names = datasets.images(source, shape, resize=resize, announce=announced.append)
             if len(sources) > 1:

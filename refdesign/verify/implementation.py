@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refdesign.checks import meant, shown
 from refdesign.errors import RefdesignError
 from refdesign.network import NetworkData
 
@@ -39,6 +40,7 @@ FINDINGS: dict[str, str] = {
     "cannot show": "faults that this network has no place for",
     "adapted": "how a framework's model was called, and where its outputs came from",
     "names": "the answer has names that are no outputs of the network",
+    "misnamed": "the answer has names that are nearly those of outputs that it lacks",
     "count": "the answer has another number of cases",
     "shape": "an output has another shape",
     "dtype": "an output is no array of numbers",
@@ -149,9 +151,12 @@ def check_answer(network: NetworkData, answer: object, images: int) -> Answer:
     findings: list[Finding] = []
     known = comparable_outputs(network)
     unknown = [name for name in answer if name not in known]
-    if unknown:
-        # Further outputs are the implementation's own business; a misspelt one is missed in the list of compared ones.
-        names = ", ".join(repr(name) for name in unknown[:5])
+    missing = [name for name in known if name not in answer]
+    misnamed = misspelt(unknown, missing)
+    if misnamed is not None:
+        findings.append(misnamed)
+    elif unknown:  # further outputs are the implementation's own business
+        names = ", ".join(shown(name) for name in unknown[:5])
         message = (
             f"found {names}, which are left out: call them as the network does, to be told where the fault is: "
             + ", ".join(known)
@@ -165,8 +170,20 @@ def check_answer(network: NetworkData, answer: object, images: int) -> Answer:
             if finding is not None:
                 findings.append(finding)
     if not outputs and not any(finding.fault for finding in findings):
-        findings.append(Finding("missing", f"found no output, expected some of {', '.join(known)}"))
+        found = ", ".join(f"{shown(name)}{meant(str(name), known)}" for name in unknown[:5]) or "no output"
+        findings.append(Finding("missing", f"found {found}, expected some of {', '.join(known)}"))
     return Answer(outputs, tuple(findings))
+
+
+def misspelt(found: Sequence[object], missing: Sequence[str]) -> Finding | None:
+    """A note on names that are nearly those of missing outputs; None where there are none.
+
+    >>> print(misspelt(["conv1.bit", "probabilities"], ["conv1.bits", "logits"]))
+    misnamed: found 'conv1.bit' (did you mean 'conv1.bits'?), not used
+    """
+    close = [(name, meant(name, missing)) for name in found if isinstance(name, str)]
+    names = [f"{shown(name)}{hint}" for name, hint in close if hint]
+    return Finding("misnamed", f"found {', '.join(names)}, not used", fault=False) if names else None
 
 
 def _checked(name: str, value: object, shape: tuple[int, ...]) -> tuple[NDArray[Any] | None, Finding | None]:

@@ -13,7 +13,7 @@ from refdesign.verify.compare import DIFFERENT, EQUAL, Verdict, compare
 from refdesign.verify.doors.files import FilesDoor
 from refdesign.verify.doors.layout import Layout
 from refdesign.verify.doors.words import UNDEFINED, WordFormat, read_hex
-from refdesign.verify.reports.data import to_dict
+from refdesign.verify.reports.data import sentence, to_dict
 from refdesign.verify.reports.text import first_difference
 from tests.verify.subjects import images_for, uneven
 
@@ -160,6 +160,18 @@ def test_missing_and_unreadable_files(tmp_path: Path) -> None:
     assert any("gone: found no such file" in finding.message for finding in verdict.findings)
     with pytest.raises(RefdesignError, match="found no folder"):
         FilesDoor(tmp_path / "nowhere", NETWORK)
+
+
+def test_a_misnamed_file_is_said_in_the_verdict(tmp_path: Path) -> None:
+    _save(tmp_path, logits=OUTPUTS["logits"])
+    np.save(tmp_path / "first_bits.npy", OUTPUTS["first.bits"])
+    (tmp_path / "notes.txt").write_text("mine\n")
+    verdict = _files(tmp_path)
+    assert verdict.status == EQUAL
+    assert sentence(NETWORK, verdict).endswith("; found 'first_bits' (did you mean 'first.bits'?), not used")
+    (tmp_path / "logits.npy").unlink()
+    (finding,) = (finding for finding in _files(tmp_path).findings if finding.fault)
+    assert "found first_bits.npy, notes.txt, but no results; expected files of first.accumulator" in finding.message
 
 
 def test_shapes_that_do_not_fit_the_layout(tmp_path: Path) -> None:

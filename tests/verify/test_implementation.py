@@ -76,6 +76,17 @@ def test_no_output_is_a_fault_and_a_foreign_name_a_note() -> None:
     assert [(finding.kind, finding.fault) for finding in answer.findings] == [("names", False)]
 
 
+def test_a_misspelt_name_is_told_from_a_foreign_one() -> None:
+    all_ = NETWORK.run(IMAGES, outputs="all")
+    given: Any = {"first.bit" if name == "first.bits" else name: array for name, array in all_.items()}
+    answer = ask(lambda images: {**given, "probabilities": 1}, NETWORK, IMAGES)
+    assert [str(finding) for finding in answer.findings] == [
+        "misnamed: found 'first.bit' (did you mean 'first.bits'?), not used"
+    ]
+    (missing,) = [f for f in ask(lambda images: {"logit": 1, 2: 3}, NETWORK, IMAGES).findings if f.fault]
+    assert missing.message.startswith("found 'logit' (did you mean 'logits'?), 2, expected some of first.accumulator,")
+
+
 def test_changed_inputs_are_a_finding_and_do_not_reach_the_reference() -> None:
     def careless(images: Any) -> Any:
         logits = NETWORK.run(images)["logits"]

@@ -40,7 +40,7 @@ from refdesign.verify.doors.layout import Layout
 from refdesign.verify.doors.mapping import WORD_KEYS, read_map
 from refdesign.verify.doors.protocol import output_type
 from refdesign.verify.doors.words import Word, WordFormat, read_hex, read_raw
-from refdesign.verify.implementation import Answer, Finding, Images, comparable_outputs, expected_shape
+from refdesign.verify.implementation import Answer, Finding, Images, comparable_outputs, expected_shape, misspelt
 
 _SUFFIXES = (".npy", ".hex", ".mem", ".bin")
 
@@ -170,6 +170,14 @@ class FilesDoor:
             raise RefdesignError(f"{mapping}: found the table 'input', which goes with --impl, not with --files")
         found = (self._source(folder, name, mapping) for name in comparable_outputs(network))
         self._sources = [source for source in found if source is not None]
+        used = {source.path for source in self._sources}
+        self._there = sorted(path.name for path in folder.iterdir() if path not in used and not path.is_dir())
+        known, have = comparable_outputs(network), {source.name for source in self._sources}
+        others = [Path(name).stem for name in self._there if Path(name).suffix in _SUFFIXES]
+        misnamed = misspelt(
+            [name for name in others if name not in known], [name for name in known if name not in have]
+        )
+        self._findings += [] if misnamed is None else [misnamed]
 
     def ask(self, images: Images) -> Answer:
         """The answers to the next images."""
@@ -197,7 +205,9 @@ class FilesDoor:
                 outputs[source.name] = np.ascontiguousarray(array)
         if not self._sources:
             names = ", ".join(comparable_outputs(self._network)[:3])
-            findings.append(Finding("missing", f"{self.what}: found no results, expected files of {names}, ..."))
+            here = ", ".join(self._there[:5]) or "nothing"
+            message = f"{self.what}: found {here}, but no results; expected files of {names}, ..."
+            findings.append(Finding("missing", message))
         return Answer(outputs, tuple(findings), True, answered)
 
     def ask_layer(self, layer: str, inputs: Images, real: RealStreams | None = None) -> Answer | None:

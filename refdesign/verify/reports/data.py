@@ -83,6 +83,7 @@ def sentence(network: NetworkData, verdict: Verdict) -> str:
     rounded = sum(count.rounded for count in verdict.counts.values())
     left = f"; {rounded:,} of the logits are rounded otherwise, within their bound" if rounded else ""
     left += f"; {open_:,} values that the reference leaves open were left out" if open_ else ""
+    left += "".join(f"; {finding.message}" for finding in verdict.findings if finding.kind == "misnamed")
     if verdict.status == EQUAL:
         return f"equal: {what}{left}"
     if verdict.status == COULD_NOT_RUN:
