@@ -197,7 +197,7 @@ def cli(debug: bool) -> None:
       refdesign demo                      a trained network on real digits, three paths, pictures
       refdesign info digits               what the network is made of
       refdesign run digits digits:test    its predictions on the test images
-      refdesign explain digits digits:test --layer conv2 --at 3,5,7
+      refdesign explain digits digits:test --layer conv2 --at 3,2,7
                                           why one bit is what it is
     """
 
