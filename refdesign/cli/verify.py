@@ -116,7 +116,8 @@ def verify(
                 progress=lambda done: advance(done, len(pixels)),
             )  # fmt: skip
         verdict.findings += blind_spots(network)
-        wanted = verdict.sample if diagnosis and verdict.differing else None
+        of_others = files is not None and vectors is None and not images and _of_other_images(door, verdict)
+        wanted = verdict.sample if diagnosis and verdict.differing and not of_others else None
         if wanted is None:
             verdict.findings += door.close()
         if not as_json:  # a search takes its time: what is known is said before it
@@ -128,6 +129,16 @@ def verify(
         verdict.findings += late
     _report(network, verdict, reason, late, junit_file, html_file, as_json)
     ctx.exit(verdict.status)
+
+
+def _of_other_images(door: Door, verdict: Verdict) -> bool:
+    """Whether files hold more or fewer cases than the images that were made here; adds a finding that says so."""
+    verdict.findings += door.close()
+    if not any(finding.kind == "count" for finding in verdict.findings):
+        return False
+    message = f"the results are compared with {verdict.images} images that were made for lack of others: did you mean "
+    verdict.findings.insert(0, Finding("count", message + "--vectors FOLDER, or IMAGES?"))
+    return True
 
 
 def _diagnosed(network: api.Network, door: Door, verdict: Verdict, sample: Sample, seconds: float) -> Diagnosis:

@@ -93,6 +93,23 @@ def test_a_program_and_a_folder(tmp_path: Path) -> None:
     assert report["findings"][0]["message"] == "all.npz: ends after 5 of these 360 cases"
 
 
+@pytest.mark.parametrize("more", [True, False], ids=["end after", "hold more"])
+def test_results_of_other_images_are_not_explained(more: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "vectors"
+    good("vectors", "digits", folder, "--random", 1)
+    count = len(np.load(folder / "images.npy"))
+    made = count + 5 if more else count - 5
+    status, report = _json("digits", "--random", made - 21, "--files", folder / "outputs")
+    assert (status, report["diagnosis"]) == (1, None)
+    assert report["values_differing"]
+    messages = [finding["message"] for finding in report["findings"]]
+    assert messages[0].endswith("images that were made for lack of others: did you mean --vectors FOLDER, or IMAGES?")
+    if more:
+        assert messages[1] == f"all 14 files end after {count} of these {made} cases"
+    else:
+        assert sum("holds more cases than there are images" in message for message in messages) == 14
+
+
 def test_a_verification_without_the_last_layer_is_no_verdict(tmp_path: Path) -> None:
     images, _ = load("digits", "test")
     bits = pretrained("digits").run(images[:5], outputs="conv1.bits")["conv1.bits"]

@@ -83,7 +83,8 @@ def test_a_misspelt_name_is_told_from_a_foreign_one() -> None:
     assert [str(finding) for finding in answer.findings] == [
         "misnamed: found 'first.bit' (did you mean 'first.bits'?), not used"
     ]
-    (missing,) = [f for f in ask(lambda images: {"logit": 1, 2: 3}, NETWORK, IMAGES).findings if f.fault]
+    wrong: Any = {"logit": 1, 2: 3}
+    (missing,) = [f for f in ask(lambda images: wrong, NETWORK, IMAGES).findings if f.fault]
     assert missing.message.startswith("found 'logit' (did you mean 'logits'?), 2, expected some of first.accumulator,")
 
 

@@ -184,6 +184,7 @@ class FilesDoor:
         findings, self._findings = self._findings, []
         outputs: dict[str, NDArray[Any]] = {}
         answered: dict[str, NDArray[np.bool_]] = {}
+        ends: dict[str, Finding] = {}
         for source in self._sources:
             try:
                 array, found = source.take(len(images))
@@ -193,7 +194,7 @@ class FilesDoor:
             count = 0 if array is None else len(array)
             if count < len(images) and not found and source.name not in self._ended:
                 message = f"{source.path.name}: ends after {count} of these {len(images)} cases"
-                findings.append(Finding("count", message, source.name, count))
+                ends[source.name] = Finding("count", message, source.name, count)
             if count < len(images):
                 self._ended.add(source.name)  # said once
             if array is not None and count:
@@ -203,6 +204,12 @@ class FilesDoor:
                     filled[:count] = array
                     array = filled
                 outputs[source.name] = np.ascontiguousarray(array)
+        counts = {finding.image for finding in ends.values()}
+        if len(counts) == 1 and len(ends) == len(self._sources) > 1:
+            (count,) = counts
+            message = f"all {len(ends)} files end after {count} of these {len(images)} cases"
+            ends = {"": Finding("count", message, image=count)}
+        findings += ends.values()
         if not self._sources:
             names = ", ".join(comparable_outputs(self._network)[:3])
             here = ", ".join(self._there[:5]) or "nothing"
