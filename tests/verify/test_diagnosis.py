@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from refdesign.network import NetworkData
+from refdesign.api import Network
+from refdesign.network import NetworkData, PixelConv2d
 from refdesign.verify.change import Placed
 from refdesign.verify.compare import EQUAL, compare
 from refdesign.verify.diagnosis import Diagnosis, diagnose
@@ -100,6 +102,16 @@ def test_a_pair_of_faults_is_found(pair: tuple[tuple[str, str], tuple[str, str]]
         assert found.change.name in FAULTS[fault]
         assert found.where in (layer, "everywhere")  # some layers are the only ones of their kind
     assert diagnosis.confirmed
+
+
+@pytest.mark.parametrize(("offset", "name"), [(-256, "1 too small"), (-254, "1 too large"), (-257, "2 too small")])
+def test_a_neighbouring_offset_of_the_pixels_is_named(offset: int, name: str) -> None:
+    first = NETWORK.layers[0]
+    assert isinstance(first, PixelConv2d)
+    layers = (replace(first, offset=offset), *NETWORK.layers[1:])
+    wrong = Network(name="wrong", input_shape=NETWORK.input_shape, layers=layers, conventions=NETWORK.conventions)
+    diagnosis = _diagnosis(NETWORK, lambda images: wrong.run(images, outputs="all"))
+    assert str(diagnosis.explanations[0]) == f"pixels' offset {name}"
 
 
 @pytest.mark.slow

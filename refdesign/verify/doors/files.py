@@ -206,9 +206,9 @@ class FilesDoor:
                 outputs[source.name] = np.ascontiguousarray(array)
         counts = {finding.image for finding in ends.values()}
         if len(counts) == 1 and len(ends) == len(self._sources) > 1:
-            (count,) = counts
-            message = f"all {len(ends)} files end after {count} of these {len(images)} cases"
-            ends = {"": Finding("count", message, image=count)}
+            (last,) = counts
+            message = f"all {len(ends)} files end after {last} of these {len(images)} cases"
+            ends = {"": Finding("count", message, image=last)}
         findings += ends.values()
         if not self._sources:
             names = ", ".join(comparable_outputs(self._network)[:3])

@@ -38,6 +38,11 @@ def _pixels(layer: Layer, network: NetworkData, multiplier: int | None, offset: 
     return None if new == (layer.multiplier, layer.offset) else replace(layer, multiplier=new[0], offset=new[1])
 
 
+def _shifted(layer: Layer, network: NetworkData, by: int) -> Layer | None:
+    """Another offset of the pixels."""
+    return replace(layer, offset=layer.offset + by) if isinstance(layer, PixelConv2d) else None
+
+
 _SWAPS = (
     ("strides swapped", ("stride",)),
     ("paddings swapped", ("padding",)),
@@ -71,6 +76,15 @@ GEOMETRY: tuple[Change, ...] = (
     *(
         Change(name=name, group="input", says=says, layer=partial(_pixels, multiplier=multiplier, offset=offset))
         for name, says, multiplier, offset in _PIXELS
+    ),
+    *(
+        Change(
+            name=f"pixels' offset {abs(by)} too {'small' if by < 0 else 'large'}",
+            group="input",
+            says=f"the first layer adds {by} to each mapped pixel, as 2p - {255 - by} does to 2p - 255",
+            layer=partial(_shifted, by=by),
+        )
+        for by in (-1, 1, -2, 2)
     ),
 )
 """Changes of geometry."""
