@@ -184,11 +184,23 @@ class Search:
             rank, alone = self._try_at(given, Placed(change, frozenset({pinned}), pinned), reach)
             if rank <= reach:
                 return
-        for placed in places(self.network, change):
-            found = alone if placed.where == pinned else self._try_at(given, placed, reach)[1]
-            if found is not None:
-                yield found
-                return
+        for firsts in self._widened(given, pinned):
+            for placed in places(self.network, change):
+                known = firsts is given and placed.where == pinned
+                found = alone if known else self._try_at(firsts, placed, reach)[1]
+                if found is not None:
+                    yield found
+                    return
+
+    def _widened(self, given: Sequence[Placed], pinned: str) -> Iterator[Sequence[Placed]]:
+        """What is given; and, where that is in the layer of the first difference, the same everywhere.
+
+        Beside a second change in that layer, the first half of a pair explains no less in one place than in another.
+        """
+        yield given
+        everywhere = frozenset(layer.name for layer in self.network.layers)
+        if pinned and any(placed.where == pinned for placed in given):
+            yield [Placed(p.change, everywhere) if p.where == pinned else p for p in given]
 
     def _try_at(self, given: Sequence[Placed], placed: Placed, reach: int) -> tuple[int, Fit | None]:
         """As `_try`, for a change beside others; (-1, None) where it cannot be, or cannot help."""
