@@ -165,11 +165,15 @@ class Change:
 
 @dataclass(frozen=True)
 class Placed:
-    """A change with the layers that it is in; `where` is how that is printed."""
+    """A change with the layers that it is in; `where` is how that is printed.
+
+    Of what is written, `output` is the only one that is changed; empty: all are.
+    """
 
     change: Change
     layers: frozenset[str]
     where: str = "everywhere"
+    output: str = ""
 
     def __str__(self) -> str:
         return self.change.name if self.where == "everywhere" else f"{self.change.name} in {self.where}"

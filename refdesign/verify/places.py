@@ -8,8 +8,10 @@ from refdesign.network import BinaryDense, Convolution, NetworkData, Stage
 from refdesign.verify.change import Change, Placed
 
 
-def places(network: NetworkData, change: Change) -> Iterator[Placed]:
+def places(network: NetworkData, change: Change, written: str = "") -> Iterator[Placed]:
     """Where a change can be: everywhere, in all layers of a kind, in all but the first or the last, in each one.
+
+    A change of the writing can also be in one output alone, `written`.
 
     >>> from refdesign.api import pretrained
     >>> change = Change(name="weights inverted", group="polarity", says="", layer=lambda layer, network: None)
@@ -18,6 +20,8 @@ def places(network: NetworkData, change: Change) -> Iterator[Placed]:
     """
     everywhere = frozenset(layer.name for layer in network.layers)
     yield Placed(change, everywhere)
+    if written and change.write is not None:
+        yield Placed(change, everywhere, written, output=written)
     if not change.by_layer:
         return
     seen = {everywhere}

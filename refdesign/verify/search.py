@@ -86,6 +86,7 @@ class Search:
         self._scores: list[_Score] = []
         self._first = self._scorer.base[0]  # the rank of the first output that differs
         self._pinned = "" if self.equal else self._layer(self._first)
+        self._written = "" if self.equal or len(self.names) == 1 else self.names[self._first]
         self._alike: dict[bytes, list[Placed]] = {}  # single changes, by what they make of the few images
         self._unchanged = self._key({name: array[self._few] for name, array in self._scorer.reference.items()})
 
@@ -185,7 +186,7 @@ class Search:
             if rank <= reach:
                 return
         for firsts in self._widened(given, pinned):
-            for placed in places(self.network, change):
+            for placed in places(self.network, change, "" if given else self._written):
                 known = firsts is given and placed.where == pinned
                 found = alone if known else self._try_at(firsts, placed, reach)[1]
                 if found is not None:

@@ -217,7 +217,7 @@ class Variant:
             if change.must_act and not idle and change.name not in path.applied and not self._data_changed(placed):
                 raise NotApplicable
             if change.write is not None:
-                found = _written(found, change.write, idle)
+                found = _written(found, change.write, idle, placed.output)
         return found
 
     def _data_changed(self, placed: Placed) -> bool:
@@ -225,8 +225,10 @@ class Variant:
         return any(self.prepared.changed(placed.change, layer, self.network) is not None for layer in layers)
 
 
-def _written(outputs: Outputs, write: Callable[[str, NDArray[Any]], NDArray[Any] | None], idle: bool) -> Outputs:
-    written = {name: write(name, array) for name, array in outputs.items()}
+def _written(
+    outputs: Outputs, write: Callable[[str, NDArray[Any]], NDArray[Any] | None], idle: bool, only: str
+) -> Outputs:
+    written = {name: write(name, array) if only in ("", name) else None for name, array in outputs.items()}
     if not idle and all(array is None for array in written.values()):
         raise NotApplicable
     return {name: outputs[name] if array is None else array for name, array in written.items()}

@@ -124,6 +124,18 @@ def test_a_neighbouring_offset_of_the_pixels_is_named(offset: int, name: str) ->
     assert str(diagnosis.explanations[0]) == f"pixels' offset {name}"
 
 
+def test_one_output_that_is_written_wrongly_is_named_and_no_layer_behind_it_blamed() -> None:
+    def written(images: Any) -> Any:
+        answer = dict(NETWORK.run(images, outputs="all"))
+        answer["second.bits"] = answer["second.bits"][..., ::-1]
+        return answer
+
+    assert compare(NETWORK, CallableDoor(written, NETWORK), IMAGES).layers_at_fault == ("second",)
+    diagnosis = _diagnosis(NETWORK, written)
+    assert str(diagnosis.explanations[0]) == "outputs written with channels reversed in second.bits"
+    assert diagnosis.confirmed
+
+
 @pytest.mark.slow
 def test_a_pair_is_found_through_the_logits_alone() -> None:
     """Not every pair is: one of the two must bring the logits nearer than most other changes do."""
