@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from refdesign.network import BinaryDense, Convolution, NetworkData, Stage
 from refdesign.verify.change import Change, Placed
+from refdesign.verify.prepared import Prepared
 
 
 def places(network: NetworkData, change: Change, written: str = "") -> Iterator[Placed]:
@@ -29,6 +30,16 @@ def places(network: NetworkData, change: Change, written: str = "") -> Iterator[
         if names and names not in seen:
             seen.add(names)
             yield Placed(change, names, where)
+
+
+def acting(network: NetworkData, placed: Placed, prepared: Prepared) -> Placed:
+    """The place without the layers whose data the change leaves as they are; everywhere stays everywhere."""
+    change = placed.change
+    if placed.where == "everywhere" or change.layer is None or change.must_act or change.conventions is not None:
+        return placed
+    layers = [layer for layer in network.layers if layer.name in placed.layers]
+    names = [layer.name for layer in layers if prepared.changed(change, layer, network) is not None]
+    return placed if len(names) == len(layers) else Placed(change, frozenset(names), " and ".join(names))
 
 
 def _kinds(network: NetworkData) -> dict[str, frozenset[str]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from refdesign.network import NetworkData
 from refdesign.verify.budget import Budget, TimeOver
 from refdesign.verify.change import Change, NotApplicable, Placed
-from refdesign.verify.places import places
+from refdesign.verify.places import acting, places
 from refdesign.verify.prepared import Prepared
 from refdesign.verify.scoring import Scorer
 from refdesign.verify.variant import Variant
@@ -190,8 +190,16 @@ class Search:
                 known = firsts is given and placed.where == pinned
                 found = alone if known else self._try_at(firsts, placed, reach)[1]
                 if found is not None:
-                    yield found
+                    yield self._narrowed(found)
                     return
+
+    def _narrowed(self, fit: Fit) -> Fit:
+        """The same fit, without the layers whose data its changes leave as they are."""
+        variant = fit.variant
+        placed = [acting(self.network, entry, self._prepared) for entry in variant.placed]
+        if all(new is old for new, old in zip(placed, variant.placed, strict=True)):
+            return fit
+        return Fit(Variant(self.network, placed, self._prepared, folded=variant.folded), fit.exact)
 
     def _widened(self, given: Sequence[Placed], pinned: str) -> Iterator[Sequence[Placed]]:
         """What is given; and, where that is in the layer of the first difference, the same everywhere.

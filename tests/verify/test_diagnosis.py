@@ -18,6 +18,7 @@ from refdesign.verify.doors.callable import CallableDoor
 from refdesign.verify.hypotheses import CATALOGUE
 from refdesign.verify.mutants.catalogue import mutant
 from refdesign.verify.mutants.grounds import ground
+from refdesign.verify.places import acting, places
 from refdesign.verify.prepared import Prepared
 from refdesign.verify.variant import Variant
 from tests.verify.port import FAULTS, Port
@@ -134,6 +135,16 @@ def test_one_output_that_is_written_wrongly_is_named_and_no_layer_behind_it_blam
     diagnosis = _diagnosis(NETWORK, written)
     assert str(diagnosis.explanations[0]) == "outputs written with channels reversed in second.bits"
     assert diagnosis.confirmed
+
+
+def test_a_place_names_no_layer_that_a_change_leaves_as_it_is() -> None:
+    """The first layer has one channel, and dense layers have no maps to take channels from."""
+    digits = ground("digits").network
+    (change,) = (change for change in CATALOGUE if change.name == "weights' input channels reversed")
+    wide = next(placed for placed in places(digits, change) if placed.where == "the layers without a pool")
+    assert "conv3" in wide.layers
+    narrow = acting(digits, wide, Prepared(digits))
+    assert (narrow.where, narrow.layers) == ("conv3", frozenset({"conv3"}))
 
 
 @pytest.mark.slow
