@@ -21,7 +21,7 @@ def vectors(model: str, folder: Path, count: int, seed: int, as_json: bool) -> N
     """Write test vectors: images, weights, thresholds, and every layer's accumulators and bits.
 
     MODEL is as in 'refdesign run'; FOLDER must not exist, or be empty. Every array is an .npy and a $readmemh hex
-    file; manifest.json says what is in them, in which layout, and which class of bug each case catches.
+    file; README.md says what they are, and manifest.json in which layout, and which class of bug each case catches.
 
     \b
     Examples:
@@ -37,6 +37,6 @@ def vectors(model: str, folder: Path, count: int, seed: int, as_json: bool) -> N
     common.console().print(
         common.cell(
             f"wrote {len(manifest['cases'])} images and {layer_cases} cases of single layers to {folder}: "
-            f"{len(manifest['files'])} files, {size / 1e6:.1f} MB, described in manifest.json"
+            f"{len(manifest['files'])} files, {size / 1e6:.1f} MB, described in README.md"
         )
     )

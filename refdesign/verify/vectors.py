@@ -1,5 +1,6 @@
 """Test vectors: a folder that is usable with no Python at all.
 
+`README.md` says what every array is and how the layers follow from it.
 `manifest.json` (its schema beside it) names every file with its SHA-256, shape, type and layout, the conventions,
 the seed, and for every case what it is and which classes of bugs it catches. Every array is an `.npy`, and a
 `$readmemh` hex file: bits in 64-bit words, channel c in bit c mod 64 of word c div 64, a 1 bit as `bit_one` says;
@@ -31,6 +32,7 @@ from refdesign.verify.directed import layer_cases
 from refdesign.verify.doors.words import WordFormat
 from refdesign.verify.fresh import directed_images, fresh_images
 from refdesign.verify.implementation import comparable_outputs
+from refdesign.verify.vectors_page import page
 
 FORMAT = "refdesign.vectors/1"
 """What the field `format` of a manifest holds."""
@@ -123,6 +125,7 @@ def write_vectors(network: NetworkData, path: Path, *, count: int = 64, seed: in
     layers = _layer_cases(network, folder, random)
     schema = resources.files("refdesign.verify") / "vectors.schema.json"
     folder.write("manifest.schema.json", schema.read_bytes(), {"encoding": "json"})
+    folder.write("README.md", page(network, folder.files).encode(), {"encoding": "text"})
     manifest = {
         "format": FORMAT,
         "refdesign": refdesign.__version__,

@@ -121,7 +121,7 @@ def test_a_verification_without_the_last_layer_is_no_verdict(tmp_path: Path) -> 
 
 def test_vectors_are_what_verify_reads(tmp_path: Path) -> None:
     folder = tmp_path / "vectors"
-    assert "described in manifest.json" in good("vectors", "digits-sign", folder, "--random", 2)
+    assert "described in README.md" in good("vectors", "digits-sign", folder, "--random", 2)
     text = good("verify", "digits-sign", "--vectors", folder, "--files", folder / "outputs")
     assert "14 of 14 outputs" in text
     assert "found other conventions" not in text

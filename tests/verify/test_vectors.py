@@ -12,9 +12,12 @@ import jsonschema
 import numpy as np
 import pytest
 
+from refdesign.api import pretrained
 from refdesign.bits import unpack
+from refdesign.conventions import ARITHMETICS
 from refdesign.errors import RefdesignError
 from refdesign.network import BinaryConv2d
+from refdesign.verify import vectors_page
 from refdesign.verify.compare import EQUAL, compare
 from refdesign.verify.doors.files import FilesDoor
 from refdesign.verify.vectors import read_images, write_vectors
@@ -75,6 +78,22 @@ def test_hex_and_npy_hold_the_same(folder: Path) -> None:
                 assert int(value) % (1 << entry["element_bits"]) == raw
         checked += 1
     assert checked > 30
+
+
+def test_the_readme_says_what_every_array_is(folder: Path) -> None:
+    page = (folder / "README.md").read_text()
+    rows = dict(re.findall(r"^\| `(.*?)` \|.*\| (.*) \|$", page, re.MULTILINE))
+    assert set(rows) == {entry["array"] for entry in _manifest(folder)["files"] if "array" in entry}
+    assert all(rows.values())
+    assert "zeros (positions outside count for nothing)" in page
+    assert "`a <= threshold` (direction -1)" in page
+
+
+def test_the_readme_has_the_formula_of_the_last_layer() -> None:
+    page = vectors_page.page(pretrained("digits"), [])
+    assert "`y = fma(v, k, c)`; `k = gamma * (1 / sqrt(variance + epsilon))`; `c = fma(-mean, k, beta)`" in page
+    assert "symmetric (the map is mirrored with its edge: the first position outside repeats the edge)" in page
+    assert set(vectors_page.PROGRAMS) == set(ARITHMETICS)
 
 
 def test_outputs_are_those_of_a_port_that_was_written_apart(folder: Path) -> None:
