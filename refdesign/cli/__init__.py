@@ -28,6 +28,7 @@ from typing import Any, NoReturn
 import click
 
 from refdesign import __version__
+from refdesign.checks import meant
 from refdesign.errors import RefdesignError
 
 COMMANDS: dict[str, str] = {
@@ -80,7 +81,7 @@ class CommandTable(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            ctx.fail(f"found the command {args[0]!r}, expected one of {', '.join(COMMANDS)}")
+            ctx.fail(f"found the command {args[0]!r}, expected one of {', '.join(COMMANDS)}{meant(args[0], COMMANDS)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

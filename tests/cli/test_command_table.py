@@ -72,6 +72,7 @@ def test_version() -> None:
     ("arguments", "message"),
     [
         (["rnu"], "found the command 'rnu', expected one of demo, run,"),
+        (["inof", "digits"], "(did you mean 'info'?)"),
         (["--nonsense"], "--nonsense"),
         (["info"], "MODEL"),
         (["info", "a", "b"], "unexpected extra argument"),
