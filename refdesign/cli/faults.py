@@ -65,7 +65,8 @@ def faults(
 
     Each of MODELS runs on an accelerator of its own, and all see the same faults. KIND=MODEL counts several networks
     (seeds of one recipe) as one kind. Intervals (95 %) of means are clustered by fault and by network; those of shares
-    are Wilson's.
+    are Wilson's. "Images corrupted" is the share of images that a fault gives another prediction, "faults that show"
+    the share of faults that do so to one image or more.
 
     \b
     Examples:

@@ -215,7 +215,7 @@ def _print(
     drawn: str | None,
 ) -> None:
     shown = ("layer", "pe", "simd", "compute", "fill", "starved", "blocked", "drain")
-    made = common.table(*shown, "utilisation", "lanes used", "weight bits", title=None, left=("layer",))
+    made = common.table(*shown, "utilisation", "lanes used", "weight bits read", title=None, left=("layer",))
     for row in rows:
         made.add_row(
             common.cell(row["layer"]),
@@ -225,7 +225,9 @@ def _print(
             f"{row['weight_bits_read']:,}",
         )
     console = common.console()
-    console.print(common.cell(f"Accelerator {accelerator.name}, {images} images, {total['cycles']:,} cycles"))
+    console.print(
+        common.cell(f"Accelerator {accelerator.name}, {images} image{'s' * (images != 1)}, {total['cycles']:,} cycles")
+    )
     console.print(made)
     interval = total["steady_state_interval"]
     steady = "" if interval is None else f", then one every {interval:,.1f}"

@@ -47,6 +47,8 @@ def test_widths_that_wrap_end_with_status_1(tmp_path: Path) -> None:
     result = call("simulate", "digits", "digits:test", "--first", "1", "--accelerator", file)
     assert result.exit_code == 1
     assert "first in conv2.accumulator" in result.stdout
+    assert "1 image, " in result.stdout
+    assert "weight bits read" in result.stdout
     data["stages"][1].update(overflow="error")
     file.write_text(json.dumps(data))
     message = refused("simulate", "digits", "digits:test", "--first", "1", "--accelerator", file)
