@@ -38,6 +38,8 @@ from refdesign.network import AveragePool, CombinedConv2d, Layer, NetworkData, R
 from refdesign.parameters import ThresholdKernel
 
 _LARGEST_MAP = 1 << 22
+_NAMELESS = ("imported", "main_graph", "torch_jit", "torch-jit-export", "tf2onnx", "graph", "main")
+"""What exporters call every graph: such a network gets its file's name."""
 _UINT8 = 2  # ONNX's number of the type
 
 
@@ -67,7 +69,8 @@ def read(
     refdesign.errors.RefdesignError: /nowhere/net.onnx: cannot be read: No such file or directory
     """
     with naming(path):
-        return from_bytes(read_bytes(path), folder=Path(path).parent, arithmetic=arithmetic, pixels=pixels)
+        network, report = from_bytes(read_bytes(path), folder=Path(path).parent, arithmetic=arithmetic, pixels=pixels)
+    return (replace(network, name=Path(path).stem) if network.name in _NAMELESS else network), report
 
 
 def from_bytes(
