@@ -15,9 +15,9 @@ def show(console: Console, report: dict[str, Any]) -> None:
     """Print a report but for its diagnosis: the verdict, findings, a table of outputs, the first difference, maps."""
     style = {0: "bold green", 1: "bold red", 2: "bold yellow"}[report["status"]]
     console.print(Text(f"{report['implementation']} against {report['network']}: {report['sentence']}", style))
-    furthest = max((count["furthest"] for count in report["outputs"].values()), default=0.0)
-    nearness = f" (the furthest at {furthest:.0%} of its bound)".replace("%", " %") if furthest else ""
-    console.print(Text(f"compared: {report['compared']}{nearness}"), soft_wrap=True)
+    console.print(Text(f"compared: {report['compared']}"), soft_wrap=True)
+    if any(count["rounded"] for count in report["outputs"].values()):
+        console.print(Text(rounded(report["outputs"])), soft_wrap=True)
     for finding in report["findings"]:
         console.print(Text(text.finding(finding)), soft_wrap=True)
     if report["not_compared"]:
@@ -34,6 +34,20 @@ def show(console: Console, report: dict[str, Any]) -> None:
             console.print(Text(line))
     if report["layers_at_fault"]:
         console.print(Text(f"wrong by themselves, on their own inputs: {', '.join(report['layers_at_fault'])}"))
+
+
+def rounded(outputs: dict[str, Any]) -> str:
+    """How far logits went that are rounded otherwise, and why they may be.
+
+    Args:
+        outputs: a report's `outputs`.
+    """
+    furthest = max(count["furthest"] for count in outputs.values())
+    share = "less than 1 %" if furthest < 0.01 else f"{furthest:.0%}".replace("%", " %")
+    return (
+        f"rounded otherwise: the furthest logit by {share} of its bound; a fused multiply-add, or a batch norm that an "
+        "optimiser moved into the weights, rounds so"
+    )
 
 
 def _table(console: Console, report: dict[str, Any]) -> None:

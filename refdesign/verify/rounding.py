@@ -100,7 +100,7 @@ def says(network: NetworkData, *, exact: bool = False) -> str:
 
     >>> from refdesign.api import pretrained
     >>> says(pretrained("digits"))
-    'bits and integers by equality, logits within float32 rounding of the last layer (10, or 266 where it is folded)'
+    'bits and integers by equality, logits within 10 float32 roundings (266 if the batch norm is in the weights)'
     >>> says(pretrained("digits"), exact=True)
     'all by equality'
     """
@@ -109,11 +109,11 @@ def says(network: NetworkData, *, exact: bool = False) -> str:
     last = network.layers[-1]
     if isinstance(last, RealDense):
         count = _dense_roundings(network, last)
-        return f"all by equality, but logits within float32 rounding of the last layer ({count} roundings)"
+        return f"all by equality, but logits within {count} float32 roundings"
     folded = last.fan_in + ROUNDINGS if isinstance(last, Stage) else ROUNDINGS
     return (
-        "bits and integers by equality, logits within float32 rounding of the last layer "
-        f"({ROUNDINGS}, or {folded} where it is folded)"
+        f"bits and integers by equality, logits within {ROUNDINGS} float32 roundings "
+        f"({folded} if the batch norm is in the weights)"
     )
 
 

@@ -33,7 +33,7 @@ def to_dict(network: NetworkData, verdict: Verdict, diagnosis: Diagnosis | None 
     >>> to_dict(digits, verdict)["sentence"]
     'equal: 20 values of 2 images in 1 of 14 outputs (logits), 0.05 % of all'
     >>> to_dict(digits, verdict)["compared"]
-    'bits and integers by equality, logits within float32 rounding of the last layer (10, or 266 where it is folded)'
+    'bits and integers by equality, logits within 10 float32 roundings (266 if the batch norm is in the weights)'
     """
     return {
         "format": FORMAT,
