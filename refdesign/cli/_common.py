@@ -12,7 +12,8 @@ from typing import Any
 import click
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -22,8 +23,8 @@ from refdesign.checks import meant
 from refdesign.errors import RefdesignError
 from refdesign.formats import conversion
 
-_PIPE_WIDTH = 200
-"""Columns of a table that no terminal limits."""
+_PIPE_WIDTH = 1 << 20
+"""Columns where no terminal limits them: nothing wraps."""
 
 model_argument = click.argument("model")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
@@ -74,10 +75,29 @@ def load_with_report(model: str, wanted: Mapping[str, Any] | None = None) -> tup
 
 
 def console() -> Console:
-    """Where tables and text go: stdout, with the terminal's width or, in a pipe, wide enough for every table."""
+    """Where tables and text go: stdout, wrapped at the terminal's width; in a pipe, nothing is wrapped."""
     if sys.stdout.isatty():
-        return Console(highlight=False)
-    return Console(highlight=False, width=_PIPE_WIDTH, color_system=None)
+        return _Uncropped(highlight=False)
+    return _Uncropped(highlight=False, width=_PIPE_WIDTH, color_system=None)
+
+
+class _Uncropped(Console):
+    """A console that leaves it to a narrow terminal to wrap what cannot be narrower."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(*objects, **{"crop": False, **options})
+
+
+class _WholeWords(Table):
+    """A table whose cells wrap between words, never within one."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        wide = options.update(max_width=_PIPE_WIDTH)
+        for column in self.columns:
+            cells = (column.header, *column.cells)
+            column.min_width = max(Measurement.get(console, wide, content).minimum for content in cells)
+        least = self.__rich_measure__(console, wide).minimum
+        yield from super().__rich_console__(console, options.update(max_width=max(options.max_width, least)))
 
 
 def print_json(data: object) -> None:
@@ -97,7 +117,9 @@ def _plain(value: object) -> object:
 
 def table(*columns: str, title: str | None = None, left: tuple[str, ...] = ()) -> Table:
     """A plain table: columns to the right, those named in `left` to the left."""
-    made = Table(box=None, header_style="bold", title=title, title_justify="left", title_style="bold", pad_edge=False)
+    made = _WholeWords(
+        box=None, header_style="bold", title=title, title_justify="left", title_style="bold", pad_edge=False
+    )
     for column in columns:
         made.add_column(column, justify="left" if column in left else "right", overflow="fold")
     return made
@@ -166,6 +188,7 @@ def load_images(
                     f"a folder of them, or a data set: {', '.join(datasets.DATASETS)}{meant(name, datasets.DATASETS)}"
                 )
             found, its_names = datasets.images(source, shape, resize=resize, announce=announced.append)
+            _say_what_was_taken(Path(source), its_names)
             if len(sources) > 1:
                 folder = Path(source) if Path(source).is_dir() else Path(source).parent
                 its_names = [str(folder / its_name) for its_name in its_names]
@@ -183,6 +206,15 @@ def load_images(
         click.echo(f"… and {len(announced) - _ANNOUNCED:,} more pictures converted", err=True)
     known = [part for part in labels if part is not None]
     return np.concatenate(images), np.concatenate(known) if len(known) == len(labels) else None, names
+
+
+def _say_what_was_taken(folder: Path, names: list[str]) -> None:
+    """On stderr, where a folder has more in it than the images that were read."""
+    taken = list(dict.fromkeys(name.partition("[")[0] for name in names))
+    left = len(list(folder.iterdir())) - len(taken) if folder.is_dir() else 0
+    if left:
+        files = taken[0] if len(taken) == 1 else f"{len(taken):,} files"
+        click.echo(f"{folder}: read {files}, left {left:,} other {'entry' if left == 1 else 'entries'} alone", err=True)
 
 
 def source_text(source: str) -> str:

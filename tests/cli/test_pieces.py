@@ -6,7 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.text import Text
 
+from refdesign.cli import _common as common
+from refdesign.cli import _verdict as verdict
 from refdesign.cli._agreement import Agreement, compare
 from refdesign.cli._art import bit_map, shades
 from refdesign.cli._files import archive
@@ -23,6 +26,25 @@ def test_negative_zero_differs_and_so_do_dtype_shape_and_absence() -> None:
     assert compare({"y": zero}, {"y": zero.copy()}) == Agreement(2, 0, None)
     nan = np.array([np.nan], np.float32)
     assert compare({"y": nan}, {"y": nan.copy()}) == Agreement(1, 0, None)
+
+
+def test_nothing_is_wrapped_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    common.console().print(Text("word " * 100))
+    assert capsys.readouterr().out.count("\n") == 1
+
+
+def test_a_table_breaks_no_word(capsys: pytest.CaptureFixture[str]) -> None:
+    made = common.table("output", "compared", "notes", left=("output", "notes"))
+    made.add_row("conv1.accumulator", "2,860,560", "max pool 2, padding 1 symmetric")
+    common.console().print(made, width=20)
+    printed = capsys.readouterr().out
+    assert {"conv1.accumulator", "2,860,560", "symmetric"} <= set(printed.split())
+    assert len(printed.splitlines()) > 2
+
+
+@pytest.mark.parametrize(("furthest", "said"), [(0.0003, "less than 1 % of its bound"), (0.42, "42 % of its bound")])
+def test_how_far_a_rounded_logit_went_is_never_no_percent(furthest: float, said: str) -> None:
+    assert said in verdict.rounded({"logits": {"furthest": furthest}, "conv1.bits": {"furthest": 0.0}})
 
 
 def test_a_map_of_bits_can_be_read_back_from_its_characters() -> None:

@@ -105,6 +105,8 @@ def test_several_sources_come_one_after_the_other(model: Path, images: Path, tmp
     expected = [*(f"four.npy[{i}]" for i in range(4)), "folder/a.npy[0]", "folder/a.npy[1]", "folder/b.npy"]
     assert names == [str(tmp_path / name) for name in expected]
     names = [entry["image"] for entry in json.loads(good("run", model, folder, "--json"))["predictions"]]
+    (folder / "outputs").mkdir()
+    assert call("run", model, folder).stderr == f"{folder}: read 2 files, left 1 other entry alone\n"
     assert names == ["a.npy[0]", "a.npy[1]", "b.npy"]
 
 
