@@ -10,11 +10,12 @@ from rich.markup import escape
 from refdesign.cli import _common as common
 from refdesign.cli import _explanation as explanation
 from refdesign.errors import RefdesignError
+from refdesign.verify.fresh import made_images
 
 
 @click.command()
 @common.model_argument
-@click.argument("image")
+@click.argument("image", required=False)
 @click.option("--layer", required=True, metavar="NAME", help="The layer, as in 'refdesign info'.")
 @click.option(
     "--at",
@@ -25,6 +26,7 @@ from refdesign.errors import RefdesignError
 @click.option(
     "--index", type=click.IntRange(min=0), default=0, show_default=True, metavar="N", help="Which image of IMAGE."
 )
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the images, where no IMAGE is given.")
 @click.option("--all", "everything", is_flag=True, help="Print every row of a large window.")
 @common.resize_option
 @common.root_option
@@ -33,10 +35,11 @@ from refdesign.errors import RefdesignError
 def explain(
     ctx: click.Context,
     model: str,
-    image: str,
+    image: str | None,
     layer: str,
     at: str,
     index: int,
+    seed: int,
     everything: bool,
     resize: bool,
     root: Path | None,
@@ -47,7 +50,8 @@ def explain(
     The window's bits and the weights', their XNOR, popcount and sum; the max pool; batch norm and dither in the
     network's arithmetic, with the exact z; the margin, the folded integer threshold, and the bit.
 
-    MODEL and IMAGE are as in 'refdesign run'; of several images --index takes one.
+    MODEL and IMAGE are as in 'refdesign run'; of several images --index takes one. Without IMAGE, it is one of the
+    images that 'refdesign verify' makes with this --seed.
 
     \b
     Examples:
@@ -60,7 +64,11 @@ def explain(
     """
     network = common.load_model(model)
     where = _index(at)
-    pixels, _, names = common.load_images((image,), root, network.input_shape, resize=resize)
+    if image is None:
+        pixels = made_images(network, index + 1, seed)
+        names = [f"image {number} of those that 'refdesign verify' makes" for number in range(len(pixels))]
+    else:
+        pixels, _, names = common.load_images((image,), root, network.input_shape, resize=resize)
     if index >= len(pixels):
         raise RefdesignError(f"--index: found {index}, expected below {len(pixels)}, the images of {image}")
     why = explanation.of(network, pixels[index], layer, where)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from refdesign import api
 from refdesign.cli import _common as common
 from refdesign.cli import _verdict as terminal
+from refdesign.cli._going_on import explain_command
 from refdesign.errors import RefdesignError
 from refdesign.formats import atomic
 from refdesign.frameworks.adapters import adapt, is_model_file, read_model
@@ -26,7 +27,7 @@ from refdesign.verify.doors.door import Door
 from refdesign.verify.doors.files import FilesDoor
 from refdesign.verify.doors.mapping import read_map
 from refdesign.verify.doors.pipe import PipeDoor
-from refdesign.verify.fresh import directed_images, fresh_images
+from refdesign.verify.fresh import made_images
 from refdesign.verify.implementation import Finding
 from refdesign.verify.reports import data, html, junit, text
 from refdesign.verify.vectors import read_images
@@ -123,6 +124,8 @@ def verify(
         if not as_json:  # a search takes its time: what is known is said before it
             terminal.show(common.console(), data.to_dict(network, verdict))
         reason = None if wanted is None else _diagnosed(network, door, verdict, wanted, diagnosis_time)
+        if reason is not None and not reason.explanations and verdict.first is not None:
+            reason.go_on = explain_command(network, verdict.first, model, images, vectors, seed, root, resize)
         if not as_json and reason is not None:
             terminal.show_diagnosis(common.console(), reason.to_dict())
         late = door.close()
@@ -183,8 +186,7 @@ def _images(
         return read_images(vectors, network)
     if sources:
         return common.load_images(sources, root, network.input_shape, resize=resize)[0]
-    directed, _ = directed_images(network)
-    return np.concatenate([directed, fresh_images(network, np.random.default_rng(seed), count)])
+    return made_images(network, count, seed)
 
 
 @contextmanager

@@ -135,6 +135,7 @@ class Change:
         write: changes an output as it is written down, by name; None leaves it.
         between: whether its decision needs thresholds at every integer, not only at attainable sums.
         spelling_of: the name of the same mistake as it is more usual; where both explain, only that one is given.
+        right: what the reference does there, where the group's own text does not say it.
     """
 
     name: str
@@ -150,6 +151,7 @@ class Change:
     write: Callable[[str, NDArray[Any]], NDArray[Any] | None] | None = None
     between: bool = False
     spelling_of: str = ""
+    right: str = ""
 
     @property
     def by_layer(self) -> bool:

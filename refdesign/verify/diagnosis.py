@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from refdesign.network import NetworkData
 from refdesign.run import run_batch
-from refdesign.verify.budget import Budget
+from refdesign.verify.budget import Budget, TimeOver
 from refdesign.verify.change import Change
 from refdesign.verify.compare import Sample
 from refdesign.verify.explanation import Diagnosis, Explanation
+from refdesign.verify.fresh import fresh_images
 from refdesign.verify.hypotheses import CATALOGUE
 from refdesign.verify.implementation import Images, others
 from refdesign.verify.mending import mend
@@ -24,7 +25,8 @@ from refdesign.verify.telling import Ask, Candidate, Telling, in_order
 
 __all__ = ["Diagnosis", "Explanation", "diagnose"]
 
-_SEARCHES = 3  # each with the fresh images that refuted the one before
+_SEARCHES = 4  # each with the fresh images that refuted the one before; the last looks for no wrong entries
+_SHARPENINGS = 4  # rounds of images that tell wrong entries apart
 _TOGETHER = 8  # images that are asked again by themselves
 _FRESH = 24
 
@@ -42,9 +44,10 @@ def diagnose(
 ) -> Diagnosis:
     """Find which known changes of the reference give an implementation's answers.
 
-    Every change is tried in all layers, in all of a kind, and in each one; then pairs whose first half explains
-    something. All that fit are told apart by fresh images, chosen so that they differ, where the implementation can
-    be asked again; a change that fresh images refute is never named, and the search goes on with them.
+    Every change is tried in all layers, in all of a kind, and in each one; where none fits, a few wrong entries of a
+    layer's tables, as its answers show them; then pairs whose first half explains something. All that fit are told
+    apart by fresh images, chosen so that they differ, where the implementation can be asked again; a change that
+    fresh images refute is never named, and the search goes on with them.
 
     Args:
         network: the reference.
@@ -74,9 +77,11 @@ def diagnose(
     diagnosis = Diagnosis()
     if ask is not None:
         sample, diagnosis.depends_on = _asked_again(sample, ask)
-    for _ in range(_SEARCHES):
+    if ask is not None and diagnosis.depends_on is None:
+        sample = _sharpened(network, sample, ask, budget, seed)
+    for left in reversed(range(_SEARCHES)):
         diagnosis.besides = None
-        search, fits = _searched(network, sample, catalogue, budget, diagnosis)
+        search, fits = _searched(network, sample, catalogue, budget, diagnosis, entries=left > 0)
         if search.equal:
             break
         diagnosis.complete = not search.late
@@ -85,7 +90,8 @@ def diagnose(
         if fits and not exactly:
             diagnosis.besides = "logits"
         tolerance = None if exactly else search.tolerance
-        candidates = [Candidate(fit.variant, len(sample.images)) for fit in exactly or fits]
+        given = int((sample.numbers >= 0).sum())
+        candidates = [Candidate(fit.variant, given, len(sample.images) - given) for fit in exactly or fits]
         count = _TOGETHER if diagnosis.depends_on == "batch" else _FRESH
         telling = Telling(network, search.names, candidates, count, seed, tolerance)
         if ask is not None and fits:
@@ -102,20 +108,39 @@ def diagnose(
     return diagnosis
 
 
+def _sharpened(network: NetworkData, sample: Sample, ask: Ask, budget: Budget, seed: int) -> Sample:
+    """The sample with images that tell wrong entries apart, where it shows which these are but not their values."""
+    random = np.random.default_rng(seed)
+    try:
+        for _ in range(_SHARPENINGS):
+            search = Search(network, sample, (), budget, _tolerance(network, sample))
+            candidates = [] if search.equal else [Candidate(fit.variant, 0) for fit in search.entries()]
+            telling = Telling(network, search.names, candidates, _FRESH, seed, search.tolerance)
+            images = telling.most_telling(fresh_images(network, random, 4 * _FRESH)) if len(candidates) > 1 else None
+            outputs = None if images is None else _answered(images, ask, search.names)
+            if images is None or outputs is None:
+                break
+            sample = _with(sample, images, outputs)
+    except TimeOver:
+        pass  # the search will say so
+    return sample
+
+
 def _searched(
-    network: NetworkData, sample: Sample, catalogue: Sequence[Change], budget: Budget, diagnosis: Diagnosis
-) -> tuple[Search, list[Fit]]:
+    network: NetworkData, sample: Sample, catalogue: Sequence[Change], budget: Budget, diagnosis: Diagnosis, *,
+    entries: bool,
+) -> tuple[Search, list[Fit]]:  # fmt: skip
     """One search: single changes, those of integers beside logits that are rounded otherwise, pairs."""
     coupled = diagnosis.depends_on == "batch"
-    search = Search(network, sample, catalogue, budget, _tolerance(network, sample), coupled=coupled)
+    search = Search(network, sample, catalogue, budget, _tolerance(network, sample), coupled=coupled, entries=entries)
     if search.equal and search.tolerance is not None:  # what differs is rounding, which is to be explained then
-        search = Search(network, sample, catalogue, budget, coupled=coupled)
+        search = Search(network, sample, catalogue, budget, coupled=coupled, entries=entries)
     if search.equal:
         return search, []
     fits = search.singles()
     integers = None if fits or search.late else _without_rounding(network, sample)
     if integers is not None:
-        beside = Search(network, integers, catalogue, budget, coupled=coupled)
+        beside = Search(network, integers, catalogue, budget, coupled=coupled, entries=entries)
         if not beside.equal:
             diagnosis.tried += search.tried
             diagnosis.besides, search = "logits", beside

@@ -13,7 +13,7 @@ class Explanation:
     """Changes of the reference that make everything equal.
 
     Attributes:
-        changes: one or two, with the layers that they are in.
+        changes: one or two, or some wrong entries of a table, with the layers that they are in.
         mends: for each of them, what is right.
         images: how many images they explain, bit for bit, in every output that was answered.
         fresh: how many of them were made for the diagnosis.
@@ -56,6 +56,7 @@ class Diagnosis:
         depends_on: what an image's answer depends on besides the image: `"batch"`, the images that are asked
             together with it; `"run"`, anything else; None: nothing that showed.
         besides: an output that is left out: logits that are right but for their rounding, where that is not explained.
+        go_on: where nothing explains the answers, a command that explains the first bit that differs; None: none does.
     """
 
     explanations: tuple[Explanation, ...] = ()
@@ -66,6 +67,7 @@ class Diagnosis:
     nearest: str | None = None
     depends_on: str | None = None
     besides: str | None = None
+    go_on: str | None = None
 
     @property
     def verdict(self) -> str:
@@ -94,4 +96,5 @@ class Diagnosis:
             "nearest": self.nearest,
             "depends_on": self.depends_on,
             "besides": self.besides,
+            "go_on": self.go_on,
         }

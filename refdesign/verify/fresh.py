@@ -51,6 +51,21 @@ def directed_images(network: NetworkData) -> tuple[Images, list[str]]:
     return np.stack(list(made.values())).astype(np.uint8), list(made)
 
 
+def made_images(network: NetworkData, count: int, seed: int = 0) -> Images:
+    """The images that a verification makes where none are given: the directed ones, then random ones.
+
+    Args:
+        network: gives the shape.
+        count: how many random ones.
+        seed: of the random ones, of which the first are the same whatever their count.
+
+    >>> from refdesign.api import pretrained
+    >>> made_images(pretrained("digits"), 3).shape
+    (24, 8, 8, 1)
+    """
+    return np.concatenate([directed_images(network)[0], fresh_images(network, np.random.default_rng(seed), count)])
+
+
 def fresh_images(network: NetworkData, random: np.random.Generator, count: int) -> Images:
     """Random images of many kinds in turn: noise, low contrast, sparse, blocks, smooth, and their negatives.
 

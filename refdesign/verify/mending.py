@@ -62,7 +62,7 @@ def mend(placed: Placed, network: NetworkData) -> str:
     conventions = network.conventions.to_dict()
     changed = placed.change.conventions
     if changed is None:
-        right = RIGHT[placed.change.group].format(**conventions)
+        right = placed.change.right or RIGHT[placed.change.group].format(**conventions)
     else:
         own = [f"{name}={conventions[name]}" for name, value in changed.items() if conventions[name] != value]
         right = f"use {' and '.join(own)}"

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from refdesign.network import NetworkData
 from refdesign.verify.budget import Budget, TimeOver
 from refdesign.verify.change import Change, NotApplicable, Placed
+from refdesign.verify.entries import wrong_entries
 from refdesign.verify.places import acting, places
 from refdesign.verify.prepared import Prepared
 from refdesign.verify.scoring import Scorer
@@ -52,6 +53,7 @@ class Search:
         budget: when to stop.
         tolerance: how far real logits may be off, by class, and still be explained; None: not at all.
         coupled: whether the images' answers depend on each other, so that they are run all together.
+        entries: whether wrong entries of a table are looked for, too.
 
     Attributes:
         names: the outputs that were answered, in order of execution.
@@ -68,6 +70,7 @@ class Search:
         budget: Budget,
         tolerance: NDArray[np.float64] | None = None,
         coupled: bool = False,
+        entries: bool = True,
     ) -> None:
         self.network = network
         self.sample = sample
@@ -85,14 +88,23 @@ class Search:
         self._prepared.trace.announce(self._few_images)
         self._scores: list[_Score] = []
         self._first = self._scorer.base[0]  # the rank of the first output that differs
+        self._reads_entries = entries
         self._pinned = "" if self.equal else self._layer(self._first)
         self._written = "" if self.equal or len(self.names) == 1 else self.names[self._first]
         self._alike: dict[bytes, list[Placed]] = {}  # single changes, by what they make of the few images
         self._unchanged = self._key({name: array[self._few] for name, array in self._scorer.reference.items()})
 
     def singles(self) -> list[Fit]:
-        """All single changes that explain everything; of one change, the widest."""
-        return self._until_late(self._singles())
+        """All single changes that explain everything, of one change the widest; else wrong entries that do."""
+        entries = self.entries()  # first: they are few, and the time may be too short for all
+        by_name: dict[tuple[str, ...], Fit] = {}
+        for fit in entries:
+            by_name.setdefault(tuple(map(str, fit.variant.placed)), fit)
+        return self._until_late(self._singles()) or list(by_name.values())
+
+    def entries(self) -> list[Fit]:
+        """Wrong entries that explain everything; some have one name, and different values that fit."""
+        return self._until_late(self._entries()) if self._reads_entries else []
 
     def pairs(self) -> list[Fit]:
         """The first pairs that explain everything, as long as the budget lasts."""
@@ -115,6 +127,15 @@ class Search:
         for number, change in enumerate(self.catalogue):
             self.budget.tell(number, len(self.catalogue))
             yield from self._first_fit((), change, self._first)
+
+    def _entries(self) -> Iterator[Fit]:
+        """Wrong entries of the tables of the layer in which the first difference arises."""
+        for placed in wrong_entries(self.network, self.sample, self.names[self._first]) if self._pinned else ():
+            self.tried += 1
+            variant = Variant(self.network, placed, self._prepared)
+            outputs = variant.run(self.sample.images, self.names)
+            if self._scorer.score(outputs, self._scorer.all) == (len(self.names), 0.0):
+                yield Fit(variant, self._scorer.exact(outputs))
 
     def _pairs(self) -> Iterator[Fit]:
         scores = sorted(self._scores)

@@ -94,7 +94,7 @@ class Telling:
     def _ask(self, ask: Ask, budget: Budget) -> None:
         for number in range(_ROUNDS):
             budget.check()
-            images = self._most_telling(fresh_images(self.network, self.random, 4 * self.count))
+            images = self.most_telling(fresh_images(self.network, self.random, 4 * self.count))
             if images is None:
                 if self.confirmed and number >= _CONFIRMATIONS:
                     return
@@ -120,7 +120,7 @@ class Telling:
                 return False
         return True
 
-    def _most_telling(self, images: Images) -> Images | None:
+    def most_telling(self, images: Images) -> Images | None:
         """The images in which most candidates differ from the first; None where none differ."""
         if len(self.candidates) < 2:
             return None

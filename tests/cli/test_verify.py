@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,31 @@ def test_the_first_difference_is_said_before_the_search_for_its_reason(monkeypat
     said = ("first difference", "searching", "diagnosis: ", "to mend: use channel_map=tile")
     places = [text.index(part) for part in said]
     assert places == sorted(places)
+
+
+@pytest.mark.parametrize("given", [(), ("digits:test",), ("one.npy", "digits:test"), ("--vectors", "vectors")])
+def test_what_nothing_explains_is_led_to_its_first_bit(
+    given: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command that is printed explains the bit of the same image: it names our bit, and our sum."""
+    monkeypatch.chdir(tmp_path)
+    np.save("one.npy", load("digits", "train")[0][:1])
+    if "--vectors" in given:
+        good("vectors", "digits", "vectors", "--random", 40)
+    page, cases = tmp_path / "r.html", tmp_path / "r.xml"
+    status, report = _json(
+        "digits", *given, "--impl", "tests.verify.subjects:digits_odd", "--diagnosis-time", 1, "--html", page,
+        "--junit", cases,
+    )  # fmt: skip
+    first, line = report["first_difference"], report["diagnosis"]["go_on"]
+    assert (status, first["output"]) == (1, "conv2.bits")
+    assert f"--layer conv2 --at {first['row']},{first['column']},{first['channel']}" in line
+    assert line in page.read_text()
+    assert line in cases.read_text()
+    program, *arguments = shlex.split(line)
+    why = json.loads(good(*arguments, "--json"))
+    assert program == "refdesign"
+    assert (why["bit"], why["accumulator"]) == (first["ours"], first["accumulator"])
 
 
 def test_json_without_a_diagnosis() -> None:

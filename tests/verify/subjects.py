@@ -76,6 +76,18 @@ def digits_repeat(network: Network) -> Implementation:
     return under(network, channel_map="repeat")
 
 
+def digits_odd(network: Network) -> Implementation:
+    """A factory of an implementation with bits that change with the image in a way that nothing known does."""
+
+    def odd(images: NDArray[np.uint8]) -> Answer:
+        answer = dict(network.run(images, outputs="all"))
+        bits = answer["conv2.bits"].copy()
+        bits[images[:, 2, 3, 0] % 7 == 3, 1, 2, 7] *= -1
+        return answer | {"conv2.bits": bits}
+
+    return odd
+
+
 def digits_right(images: NDArray[np.uint8]) -> NDArray[Any]:
     """A right implementation that answers the logits only."""
     logits: NDArray[Any] = pretrained("digits").run(images)["logits"]

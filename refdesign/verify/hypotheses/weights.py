@@ -27,7 +27,8 @@ from refdesign.verify.hypotheses.windows import inputs_of, resummed, weights_of
 Weights = NDArray[Any]
 
 
-def _reweighted(layer: Layer, network: NetworkData, change: Callable[[Weights], Weights | None]) -> Layer | None:
+def reweighted(layer: Layer, network: NetworkData, change: Callable[[Weights], Weights | None]) -> Layer | None:
+    """A layer with its binary or integer weights changed; None where it has none, or nothing changes."""
     if isinstance(layer, CombinedConv2d):
         bases = [_changed(basis, change) for basis in layer.weights]
         return None if any(basis is None for basis in bases) else replace(layer, weights=tuple(bases))
@@ -78,7 +79,7 @@ def _read_in_words(layer: Layer, network: NetworkData, word: int, axes: tuple[in
     """A first layer's packed weights; only where words are whole."""
     if not isinstance(layer, PixelConv2d) or layer.weight_shape[3] % word:
         return None
-    return _reweighted(layer, network, partial(_cut, word=word, fill=-1, axes=axes))
+    return reweighted(layer, network, partial(_cut, word=word, fill=-1, axes=axes))
 
 
 def _met_in_words(a: NDArray[np.int32], place: Place, word: int, axes: tuple[int, ...]) -> NDArray[np.int32] | None:
@@ -140,7 +141,7 @@ _WORDS = (
 
 
 def _weight(name: str, group: str, says: str, change: Callable[[Weights], Weights | None]) -> Change:
-    return Change(name=name, group=group, says=says, layer=partial(_reweighted, change=change))
+    return Change(name=name, group=group, says=says, layer=partial(reweighted, change=change))
 
 
 WEIGHTS: tuple[Change, ...] = (

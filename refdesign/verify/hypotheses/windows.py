@@ -59,6 +59,30 @@ def weights_of(place: Place) -> Array:
     return unpack(weights) if isinstance(weights, PackedBits) else np.asarray(weights)
 
 
+def windows_of(
+    place: Place, layer: Convolution, x: Array, *, reach: Reach = usual_reach, fill: int | None = None
+) -> Array:
+    """What every window of a convolution meets: (N, H', W', kernel rows, kernel columns, C).
+
+    Args:
+        place: where it is.
+        layer: the convolution.
+        x: its inputs, (N, H, W, C).
+        reach: positions of windows and taps.
+        fill: the constant outside the map; None: the layer's own.
+    """
+    shape = place.network.shapes[layer.name]
+    rows, columns = (
+        _table(layer, axis, reach, shape.accumulator[axis], layer.weight_shape[1 + axis], x.shape[1 + axis])
+        for axis in (0, 1)
+    )
+    grid = (rows[:, np.newaxis, :, np.newaxis], columns[np.newaxis, :, np.newaxis, :])
+    windows = x[:, grid[0], grid[1]]
+    outside = (grid[0] < 0) | (grid[1] < 0)
+    windows[:, outside] = FILLS.get(layer.padding_mode, 0) if fill is None else fill
+    return windows
+
+
 def resummed(
     place: Place,
     *,
@@ -88,15 +112,8 @@ def resummed(
     w = weights_of(place) if weights is None else weights
     if not isinstance(layer, Convolution):
         return _products(x, w)
-    _, height, width, _ = x.shape
-    out_height, out_width = place.network.shapes[layer.name].accumulator[:2]
+    windows = windows_of(place, layer, x, reach=reach, fill=fill)
     out, kernel_rows, kernel_columns, depth = w.shape
-    rows = _table(layer, 0, reach, out_height, kernel_rows, height)
-    columns = _table(layer, 1, reach, out_width, kernel_columns, width)
-    grid = (rows[:, np.newaxis, :, np.newaxis], columns[np.newaxis, :, np.newaxis, :])
-    windows = x[:, grid[0], grid[1]]
-    outside = (grid[0] < 0) | (grid[1] < 0)
-    windows[:, outside] = FILLS.get(layer.padding_mode, 0) if fill is None else fill
     pick = group or (lambda all_, number: all_[..., number * depth : (number + 1) * depth])
     outputs = out // layer.groups
     taps = kernel_rows * kernel_columns * depth
@@ -106,7 +123,7 @@ def resummed(
         )
         for number in range(layer.groups)
     ]
-    return np.concatenate(sums, axis=-1).reshape(len(x), out_height, out_width, out)
+    return np.concatenate(sums, axis=-1).reshape(*windows.shape[:3], out)
 
 
 def products_in(place: Place, weights: Array) -> Integers | None:

@@ -30,7 +30,8 @@ def to_xml(report: dict[str, Any]) -> bytes:
     for name, count in report["outputs"].items():
         case = _case(suite, report, name)
         if count["differing"]:
-            text = "" if report["diagnosis"] is None else str(report["diagnosis"]["verdict"])
+            why = report["diagnosis"] or {}
+            text = "\n".join(str(why[key]) for key in ("verdict", "go_on") if why.get(key) is not None)
             message = f"{count['differing']} of {count['values']} values differ, first at {count['first']}"
             _add(case, "failure", message, text)
     for name in report["not_compared"]:

@@ -36,8 +36,9 @@ def lines(report: dict[str, Any]) -> list[str]:
 def diagnosis(entry: dict[str, Any]) -> list[str]:
     """A diagnosis: its verdict, and for each explanation what it is, what to do about it, and what it rests on.
 
-    >>> diagnosis({"verdict": "no known change or pair explains it (9 tried)", "explanations": [], "complete": True})
-    ['diagnosis: no known change or pair explains it (9 tried)']
+    >>> why = {"verdict": "no known change or pair explains it (9 tried)", "explanations": [], "complete": True}
+    >>> diagnosis(why | {"go_on": "refdesign explain ..."})
+    ['diagnosis: no known change or pair explains it (9 tried)', '   to go on: refdesign explain ...']
     """
     found = [f"diagnosis: {entry['verdict']}"]
     for number_, explanation in enumerate(entry["explanations"]):
@@ -53,6 +54,8 @@ def diagnosis(entry: dict[str, Any]) -> list[str]:
             found.append(f"   {rests_on(explanation)}")
     if not entry["complete"]:
         found.append("   the time was over before everything was tried")
+    if entry["go_on"] is not None:
+        found.append(f"   to go on: {entry['go_on']}")
     return found
 
 
