@@ -108,10 +108,13 @@ class CommandTable(click.Group):
         arguments = list(sys.argv[1:] if args is None else args) or ["--help"]
         if _COMPLETION in os.environ:
             super().main(arguments, prog_name="refdesign", complete_var=_COMPLETION, **extra)
-        sys.exit(self._status(arguments, **extra))
+        closed = _print_anything()
+        status = self._status(arguments, **extra)
+        if status == 0 and closed is not None and closed.getvalue():
+            status = _complain("stdout: found it closed, expected it open: what was printed is lost", USER_ERROR)
+        sys.exit(status)
 
     def _status(self, arguments: list[str], **extra: Any) -> int:
-        _print_anything()
         try:
             with self.make_context("refdesign", arguments, **extra) as ctx:
                 self.invoke(ctx)
@@ -165,15 +168,17 @@ def _broken_pipe() -> int:
     return BROKEN_PIPE
 
 
-def _print_anything() -> None:
-    # A closed stream swallows what is printed; a name that the terminal's encoding does not have becomes "?".
+def _print_anything() -> io.StringIO | None:
+    """Give closed streams a stand-in, that of stdout is returned; what the encoding does not have becomes "?"."""
+    closed = None
     if sys.stdout is None:
-        sys.stdout = io.StringIO()
+        sys.stdout = closed = io.StringIO()
     if sys.stderr is None:
         sys.stderr = io.StringIO()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    return closed
 
 
 def _version(ctx: click.Context, parameter: click.Parameter, asked: bool) -> None:
