@@ -92,10 +92,13 @@ def compare(
     if size < 1:
         raise RefdesignError(f"batch_size: found {size}, expected at least 1")
     pieces = batches(images, size) if isinstance(images, np.ndarray) else images
+    few = None
     for batch in pieces:
         check_images(network, batch)
         if not len(batch):
             continue
+        if few is None:  # a size that was asked for may be the only one that it takes
+            few = batch[: door.few if batch_size is None else len(batch)].copy()
         answer = door.ask(batch)
         work.add(batch, answer)
         if isolated:
@@ -104,10 +107,27 @@ def compare(
             progress(verdict.images)
         if not answer.goes_on:
             break
-    if not verdict.images:
+    if few is None:
         raise RefdesignError("images: found none, expected at least one to compare")
     work.finish()
+    if door.few and verdict.status != DIFFERENT:
+        verdict.findings += _asked_again(network, door, few, exact)
     return verdict
+
+
+def _asked_again(network: NetworkData, door: Door, images: Images, exact: bool) -> list[Finding]:
+    """What is wrong with images that were answered rightly, when a few are asked again: a state between calls."""
+    again = Verdict(network.name, door.what, exact=exact)
+    work = _Comparison(network, again, False, exact)
+    work.add(images, door.ask(images))
+    findings = [finding for finding in again.findings if finding.fault]
+    wrong = [count for count in work.counts.values() if count.differing]
+    if wrong:
+        message = (
+            f"{len(images)} images, asked again by themselves: {sum(count.differing for count in wrong):,} values "
+        )
+        findings.append(Finding("not repeatable", f"{message}are others, first in {wrong[0].name}"))
+    return findings
 
 
 class _Comparison:

@@ -222,6 +222,22 @@ def test_what_differs_beside_nan_is_left_for_the_diagnosis() -> None:
     assert {"first.bits", "second.accumulator"} < set(sample.outputs)
 
 
+@pytest.mark.parametrize("batch_size", [None, 11])
+def test_a_state_between_calls_is_found(batch_size: int | None) -> None:
+    calls: list[int] = []
+
+    def drifting(images: Any) -> Any:
+        calls.append(len(images))
+        return _all(images ^ 1 if len(calls) % 3 == 0 else images)
+
+    verdict = _verdict(drifting, batch_size=batch_size)
+    assert calls == [11, 11, batch_size or 3]
+    (finding,) = verdict.findings
+    assert (finding.kind, finding.fault, verdict.status) == ("not repeatable", True, DIFFERENT)
+    assert finding.message.startswith(f"{batch_size or 3} images, asked again by themselves: ")
+    assert finding.message.endswith(" values are others, first in first.accumulator")
+
+
 def test_isolated_layers_get_the_references_inputs() -> None:
     class Layered:
         """Right in every layer but the third, and of use only layer by layer."""

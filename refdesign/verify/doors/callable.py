@@ -23,7 +23,7 @@ class CallableDoor:
         network: gives the outputs' names and shapes.
         what: names the implementation in reports.
         time_limit: seconds for a batch; None waits for ever.
-        repeat: whether the first batch is asked twice.
+        repeat: whether the first batch is asked twice, and a few images once more at the end.
         notes: gives what else there is to say of how it is asked, after an answer.
 
     >>> import numpy as np
@@ -51,6 +51,7 @@ class CallableDoor:
         self._network = network
         self._time_limit = time_limit
         self._repeat = repeat
+        self.few = 3 if repeat else 0
         self._notes = notes
 
     def ask(self, images: Images) -> Answer:

@@ -19,10 +19,12 @@ class Door(Protocol):
     Attributes:
         what: one line that names the implementation in reports.
         again: whether it can be asked about images of our choice, and again.
+        few: how many of the first images are asked again by themselves, once all are equal; 0: none.
     """
 
     what: str
     again: bool
+    few: int
 
     def ask(self, images: Images) -> Answer:
         """The answer to a batch of images; files answer for the next images in order."""

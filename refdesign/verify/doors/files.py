@@ -154,6 +154,7 @@ class FilesDoor:
     """
 
     again = False
+    few = 0
 
     def __init__(
         self, folder: Path, network: NetworkData, mapping: Path | None = None, *, partial: bool = False

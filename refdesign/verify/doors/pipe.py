@@ -141,6 +141,7 @@ class PipeDoor:
     """
 
     again = True
+    few = 0  # the first cases in flight are asked again anyway
 
     def __init__(
         self,

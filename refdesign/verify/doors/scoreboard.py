@@ -193,6 +193,7 @@ class _Seen:
 
     what = "scoreboard"
     again = False
+    few = 0
 
     def __init__(self, board: Scoreboard) -> None:
         self._board = board
