@@ -30,7 +30,7 @@ from refdesign.formats.onnx_layers import NotTwoValued, Tail, finished, tail_of
 from refdesign.formats.onnx_maps import kernels_of
 from refdesign.formats.onnx_nodes import HANDLERS
 from refdesign.formats.onnx_real import pool_layer
-from refdesign.formats.onnx_report import deviations, key_of, line_of, sign_words, unknown
+from refdesign.formats.onnx_report import ADVICE, deviations, key_of, line_of, sign_words, unknown
 from refdesign.formats.onnx_tabulated import table_of
 from refdesign.formats.qonnx_in import ON_CONSTANTS, on_constants
 from refdesign.formats.report import Report
@@ -163,8 +163,9 @@ class _Importer:
             return
         handler = HANDLERS.get(key)
         if handler is None:
+            advice = ADVICE.get(key) or f"known are {', '.join(sorted(HANDLERS))}"
             raise RefdesignError(
-                f"found {key}, which no layer of a binary network has; known are {', '.join(sorted(HANDLERS))}"
+                f"found {key}, which no layer of a binary network has; {advice}"
                 + unknown(self.graph.node, {*HANDLERS, *constants.COMPUTING, *ON_CONSTANTS}, node)
             )
         result = handler(self.context, node, inputs)

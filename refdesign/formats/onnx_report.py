@@ -17,6 +17,24 @@ from refdesign.parameters import ThresholdKernel
 
 _LISTED = 20
 _PRODUCTS = ("Conv", "Gemm", "MatMul")
+ADVICE = {
+    **dict.fromkeys(("Softmax", "LogSoftmax", "ArgMax", "TopK"), "export the network without it, up to the logits"),
+    **dict.fromkeys(
+        ("Relu", "LeakyRelu", "PRelu", "Gelu", "Elu", "HardSwish"),
+        "activations are signs: was the network exported with its binary activations?",
+    ),
+    **dict.fromkeys(
+        ("Tanh", "Sigmoid", "HardSigmoid", "Erf"),
+        "a sign is the same without it: leave it out, and export the signs themselves, not what trains them",
+    ),
+    **dict.fromkeys(("LSTM", "GRU", "RNN", "Attention"), "only layers that run once, one after the other, are read"),
+    **dict.fromkeys(("ConvTranspose", "Resize", "Upsample"), "maps become no larger in any layer that is read"),
+    **dict.fromkeys(
+        ("LayerNormalization", "InstanceNormalization", "GroupNormalization"),
+        "only batch norm in evaluation mode folds: its statistics are constants",
+    ),
+}
+"""What to do about operators that exports often have and no layer takes."""
 
 
 def deviations(nodes: Sequence[Any], tensors: Mapping[str, Any], folder: Path | None) -> str:
