@@ -13,7 +13,8 @@ from refdesign.cli import _importing as importing
 from refdesign.cli import _kernel_files as kernel_files
 from refdesign.design import published_names
 from refdesign.errors import RefdesignError
-from refdesign.formats import conversion, firmware, kernels
+from refdesign.formats import atomic, conversion, firmware, kernels
+from refdesign.formats.onnx_places import as_toml
 
 
 @click.command()
@@ -27,6 +28,8 @@ from refdesign.formats import conversion, firmware, kernels
     type=click.Choice([str(bits) for bits in firmware.WORD_BITS]),
     help="The width of words in .npz and C headers; 64 by default.",
 )
+@click.option("--save-map", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+              help="Write which tensors of an ONNX file IN hold layers' outputs, for 'verify --map'.")  # fmt: skip
 @importing.import_options
 @common.json_option
 def convert(
@@ -36,6 +39,7 @@ def convert(
     inlined: bool | None,
     all_outputs: bool,
     word_bits: str | None,
+    save_map: Path | None,
     as_json: bool,
     wanted: dict[str, Any],
 ) -> None:
@@ -48,7 +52,7 @@ def convert(
     \b
     Examples:
       refdesign convert digits digits.onnx
-      refdesign convert exported.onnx net.safetensors
+      refdesign convert exported.onnx net.safetensors --save-map map.toml
       refdesign convert net.onnx net.h --word-bits 32
       refdesign convert larq.h5 net.safetensors --arithmetic keras
       refdesign convert recu.pth.tar net.safetensors --model resnet18 --pixels 1/255,0
@@ -62,6 +66,8 @@ def convert(
     thresholds as float operators where they give the same bits. What an ONNX file IN has that is no part of a binary
     network is named, node by node, and nothing is guessed.
     """
+    if save_map is not None and Path(source).suffix.lower() != ".onnx":
+        raise RefdesignError(f"--save-map: found {source}, expected an ONNX file, whose tensors have names")
     if source in published_names() or Path(source).suffix.lower() == ".mat":
         _kernel(source, target, wanted, as_json)
         return
@@ -70,6 +76,8 @@ def convert(
         found.network, target, form=form, inlined=inlined, outputs="all" if all_outputs else None,
         word_bits=None if word_bits is None else int(word_bits),
     )  # fmt: skip
+    if save_map is not None:
+        _save_map(found, save_map)
     report: dict[str, Any] = {
         "in": source, "in_format": found.format, "out": target, "out_format": written,
         "recognised": list(found.recognised), "assumed": list(found.assumed),
@@ -80,8 +88,18 @@ def convert(
         return
     click.echo(f"{source} ({found.format}) -> {target} ({written})")
     print_report(found)
+    if save_map is not None:
+        click.echo(f"map: {', '.join(found.places)} -> {save_map}")
     rules = ", ".join(f"{name} {value}" for name, value in report["conventions"].items())
     click.echo(f"conventions: {rules}")
+
+
+def _save_map(found: conversion.Imported, path: Path) -> None:
+    if not found.places:
+        raise RefdesignError("--save-map: found no tensor that holds a layer's sums or bits as they are")
+    shapes = found.network.shapes
+    maps = frozenset(output for output in found.places if len(shapes[output.rpartition(".")[0]].output) == 3)
+    atomic.write_bytes(path, as_toml(dict(found.places), maps).encode())
 
 
 def _network(source: str, wanted: dict[str, Any]) -> conversion.Imported:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,14 @@ class Imported:
         format: the format, in words.
         recognised: what was found in a foreign file, one line for each layer and for the signs.
         assumed: the choices that the file does not make, one line each.
+        places: the tensors of an ONNX file that hold outputs of layers, by output name.
     """
 
     network: NetworkData
     format: str
     recognised: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 Path_ = str | os.PathLike[str]
@@ -63,7 +65,7 @@ def _read_onnx(path: Path_, **options: Any) -> Imported:
     from refdesign.formats import onnx_in
 
     network, report = onnx_in.read(path, **options)
-    return Imported(network, ONNX.title, tuple(report.recognised), tuple(report.assumed))
+    return Imported(network, ONNX.title, tuple(report.recognised), tuple(report.assumed), report.places)
 
 
 def _write_onnx(network: NetworkData, path: Path_, **options: Any) -> None:

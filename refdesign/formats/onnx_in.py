@@ -29,6 +29,7 @@ from refdesign.formats.onnx_functions import METADATA_PREFIX
 from refdesign.formats.onnx_layers import NotTwoValued, Tail, finished, tail_of
 from refdesign.formats.onnx_maps import kernels_of
 from refdesign.formats.onnx_nodes import HANDLERS
+from refdesign.formats.onnx_places import places
 from refdesign.formats.onnx_real import pool_layer
 from refdesign.formats.onnx_report import ADVICE, deviations, key_of, line_of, sign_words, unknown
 from refdesign.formats.onnx_tabulated import table_of
@@ -222,6 +223,8 @@ class _Importer:
         network = NetworkData(
             name=name, input_shape=self.context.input_shape, layers=tuple(layers), conventions=conventions
         )
+        held = places(self.context, self.values)
+        report.places = {output: tensor for output, tensor in held.items() if output in network.output_names}
         return network, report
 
     def _last(self, flow: Flow) -> Found:
