@@ -15,16 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refdesign.bits import pack
 from refdesign.fold import Thresholds
-from refdesign.network import Convolution, NetworkData, Stage
+from refdesign.network import BinaryConv2d, BinaryDense, Convolution, NetworkData, PixelConv2d, Stage
 from refdesign.ops.dither import phases
 from refdesign.paths import thresholds_of
 from refdesign.run import run_batch
 from refdesign.verify.change import Change, Decision, Place, Placed
 from refdesign.verify.differences import differ
 from refdesign.verify.hypotheses.weights import reweighted
-from refdesign.verify.hypotheses.windows import inputs_of, weights_of, windows_of
+from refdesign.verify.hypotheses.windows import weights_of, windows_of
 from refdesign.verify.verdict import Sample
 
 Bools = NDArray[np.bool_]
@@ -71,14 +70,16 @@ def wrong_entries(network: NetworkData, sample: Sample, output: str) -> list[tup
 
 def _of_bits(network: NetworkData, layer: Stage, sample: Sample) -> Iterator[list[Way]]:
     """The ways to read every channel, or phase of it, in which bits differ; an empty list where there is none."""
-    folded, output = thresholds_of(network)[layer.name], f"{layer.name}.bits"
+    output = f"{layer.name}.bits"
     source = f"{layer.name}.{'accumulator' if layer.pool is None else 'pooled'}"
     outputs = run_batch(network, sample.images, "packed", frozenset({output, source}))
     ours, theirs = outputs[output], sample.outputs[output]
-    bits = theirs.dtype == np.bool_ or bool(np.isin(theirs, (-1, 1)).all())
     wrong = differ(ours, theirs)
     channels = np.flatnonzero(wrong.reshape(-1, wrong.shape[-1]).any(axis=0))
-    if not bits or folded.ternary.any() or len(channels) > _MOST:
+    if len(channels) > _MOST or not (theirs.dtype == np.bool_ or np.isin(theirs, (-1, 1)).all()):
+        return
+    folded = thresholds_of(network)[layer.name]
+    if folded.ternary.any():
         return
     maps = (len(ours), 1, 1, ours.shape[-1]) if ours.ndim == 2 else ours.shape
     decided = _Decided(layer.name, folded, outputs[source].reshape(maps), ((ours > 0) ^ wrong).reshape(maps))
@@ -219,10 +220,11 @@ def _decided_as(layer: Stage, channel: int, other: int) -> Change:
 
 def _of_sums(network: NetworkData, layer: Stage, sample: Sample) -> Iterator[list[Way]]:
     """The ways to read every channel in which sums differ; an empty list where there is none."""
-    output, position = f"{layer.name}.accumulator", network.layers.index(layer)
-    source = f"{network.layers[position - 1].name}.bits"
-    needed = frozenset({output} if layer.takes == "pixels" else {output, source})
-    outputs = run_batch(network, sample.images, "packed", needed)
+    if not isinstance(layer, (PixelConv2d, BinaryConv2d, BinaryDense)):
+        return
+    output, source = f"{layer.name}.accumulator", f"{network.layers[network.layers.index(layer) - 1].name}.bits"
+    needed = {output} if isinstance(layer, PixelConv2d) else {output, source}
+    outputs = run_batch(network, sample.images, "packed", frozenset(needed))
     ours = outputs[output].astype(np.float64)
     theirs = sample.outputs[output].astype(np.float64)
     wrong = differ(ours, theirs)
@@ -230,12 +232,12 @@ def _of_sums(network: NetworkData, layer: Stage, sample: Sample) -> Iterator[lis
     if len(channels) > _MOST:
         return
     few = np.flatnonzero(wrong.reshape(len(wrong), -1).any(axis=1))[: -(-_SUMS // int(np.prod(ours.shape[1:-1])))]
-    inputs = sample.images[few] if layer.takes == "pixels" else pack(outputs[source][few])
-    place = Place(network, layer, inputs)
-    x = inputs_of(place)
-    if x is None:
-        return
-    x = windows_of(place, layer, x) if isinstance(layer, Convolution) else x
+    place = Place(network, layer, sample.images[few])
+    if isinstance(layer, PixelConv2d):
+        x: NDArray[Any] = place.inputs.astype(np.int64) * layer.multiplier + layer.offset
+    else:
+        x = outputs[source][few]
+    x = windows_of(place, layer, x) if isinstance(layer, Convolution) else x.reshape(len(few), -1)
     weights = weights_of(place)
     for channel in channels.tolist():
         others = np.flatnonzero((ours == theirs[..., channel, np.newaxis]).reshape(-1, ours.shape[-1]).all(axis=0))
@@ -248,8 +250,12 @@ def _of_sums(network: NetworkData, layer: Stage, sample: Sample) -> Iterator[lis
         kind = np.float32 if met.dtype == np.int8 else np.float64  # either is exact
         off = (theirs - ours)[few][..., channel].reshape(-1).astype(kind)
         taps = _inverted(-2 * met.astype(kind) * w.reshape(-1).astype(kind), off, _DEEP) if _small(off, met) else []
+        alike = f"; {len(taps)} weights of the channel look the same" if len(taps) > _MOST else ""
         yield [
-            tuple(_weight_inverted(layer, (channel, *(int(i) for i in np.unravel_index(tap, w.shape)))) for tap in way)
+            tuple(
+                _weight_inverted(layer, (channel, *(int(i) for i in np.unravel_index(tap, w.shape))), alike)
+                for tap in way
+            )
             for way in taps[:_MOST]
         ]
 
@@ -282,7 +288,7 @@ def _inverted(effect: NDArray[Any], off: NDArray[Any], deep: int) -> list[tuple[
     return []
 
 
-def _weight_inverted(layer: Stage, index: Sequence[int]) -> Change:
+def _weight_inverted(layer: Stage, index: Sequence[int], alike: str) -> Change:
     entry = f"weights[{', '.join(map(str, index))}]"
 
     def inverted(w: NDArray[Any]) -> NDArray[Any]:
@@ -293,7 +299,7 @@ def _weight_inverted(layer: Stage, index: Sequence[int]) -> Change:
     return Change(
         name=f"{entry} inverted",
         group="entry",
-        says=f"{layer.name}.{entry} has the other sign, in every sum of channel {index[0]} that it is in",
+        says=f"{layer.name}.{entry} has the other sign, in every sum of channel {index[0]} that it is in{alike}",
         right=f"give {entry} the sign that it has in the network",
         layer=partial(reweighted, change=inverted),
     )

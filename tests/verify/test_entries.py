@@ -49,8 +49,8 @@ class _Tables(Port):
         return np.where(d > 0, maps >= t, maps <= t).reshape(a.shape) * 2 - 1
 
 
-def _weights(layer: str, spoil: Callable[[Array], None]) -> Port:
-    """The port of a network with other weights in a layer."""
+def _with_weights(layer: str, spoil: Callable[[Array], None], network: Network = NETWORK) -> Network:
+    """A network with other weights in a layer."""
 
     def spoilt(own: Any) -> Any:
         if own.name != layer:
@@ -59,8 +59,8 @@ def _weights(layer: str, spoil: Callable[[Array], None]) -> Port:
         spoil(weights)
         return replace(own, weights=pack(weights))
 
-    layers = tuple(spoilt(own) for own in NETWORK.layers)
-    return Port(Network(name="other", input_shape=NETWORK.input_shape, layers=layers, conventions=NETWORK.conventions))
+    layers = tuple(spoilt(own) for own in network.layers)
+    return Network(name="other", input_shape=network.input_shape, layers=layers, conventions=network.conventions)
 
 
 def _diagnosis(implementation: Any, *outputs: str, again: bool = True, count: int = 40) -> Diagnosis:
@@ -180,7 +180,7 @@ def test_inverted_weights_are_named(layer: str, taps: list[tuple[int, ...]]) -> 
         for tap in taps:
             weights[tap] *= -1
 
-    found = _diagnosis(_weights(layer, spoil))
+    found = _diagnosis(Port(_with_weights(layer, spoil)))
     assert found.confirmed, found.verdict
     assert [p.change.name for p in found.explanations[0].changes] == [
         f"weights[{', '.join(map(str, tap))}] inverted" for tap in taps
@@ -188,11 +188,30 @@ def test_inverted_weights_are_named(layer: str, taps: list[tuple[int, ...]]) -> 
     assert {p.where for p in found.explanations[0].changes} == {layer}
 
 
+def test_an_inverted_weight_is_named_where_bits_can_be_zero() -> None:
+    ternary = uneven(NETWORK.conventions.replace(sign_at_zero=0))
+
+    def spoil(weights: Array) -> None:
+        weights[6, 131] *= -1
+
+    wrong = _with_weights("fourth", spoil, ternary)
+    door = CallableDoor(lambda images: wrong.run(images, outputs="all"), ternary, repeat=False)
+    sample = compare(ternary, door, images_for(ternary, 40)).sample
+    assert sample is not None
+    assert (sample.outputs["third.bits"] == 0).any()
+    few = diagnose(ternary, sample, catalogue=())
+    assert len(few.explanations) == 8
+    assert re.search(r"; \d\d weights of the channel look the same$", few.explanations[0].changes[0].change.says)
+    found = diagnose(ternary, sample, door.ask, catalogue=(), clock=time.thread_time)
+    assert found.confirmed
+    assert [str(explanation) for explanation in found.explanations] == ["weights[6, 131] inverted in fourth"]
+
+
 def test_the_weights_of_another_channel_are_named() -> None:
     def spoil(weights: Array) -> None:
         weights[7] = weights[2]
 
-    found = _diagnosis(_weights("third", spoil))
+    found = _diagnosis(Port(_with_weights("third", spoil)))
     assert [str(e) for e in found.explanations] == ["channel 7 summed with the weights of channel 2 in third"]
     assert found.confirmed
 
