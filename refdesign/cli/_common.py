@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
 from rich.text import Text
 
 from refdesign import api, datasets
@@ -139,15 +139,39 @@ def cell(value: object) -> Text:
     return Text(str(value))
 
 
+class _Count(ProgressColumn):
+    """How many are done of how many; nothing while that is not known."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.total is None else f"{task.completed:.0f}/{task.total:.0f}")
+
+
+def progress_on(console: Console) -> Progress:
+    """A bar with how many are done and the time, which goes when it ends."""
+    time = TimeElapsedColumn(Column(min_width=7, no_wrap=True))
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), _Count(Column(no_wrap=True)), time)
+    return Progress(*columns, console=console, transient=True)
+
+
+def fitting(what: str, width: int) -> str:
+    """What a bar is of, cut so that bar, count and time fit beside it.
+
+    >>> fitting("digits, some/port.py:forward", 60), fitting("digits, some/port.py:forward", 100)
+    ('digits, some/port.p…', 'digits, some/port.py:forward')
+    """
+    room = max(width - 40, 8)
+    return what if len(what) <= room else f"{what[: room - 1]}…"
+
+
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr, only where that is a terminal; yields a function of (done, total)."""
     if not sys.stderr.isatty():
         yield lambda done, total: None
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=None)
+    console = Console(stderr=True)
+    with progress_on(console) as progress:
+        task = progress.add_task(fitting(what, console.width), total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
 
 

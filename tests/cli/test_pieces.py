@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from rich.text import Text
 
 from refdesign.cli import _common as common
@@ -40,6 +42,18 @@ def test_a_table_breaks_no_word(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert {"conv1.accumulator", "2,860,560", "symmetric"} <= set(printed.split())
     assert len(printed.splitlines()) > 2
+
+
+@pytest.mark.parametrize("total", [None, 256])
+def test_a_progress_bar_on_a_narrow_terminal_keeps_count_and_time(total: int | None) -> None:
+    console = Console(width=50, file=io.StringIO(), force_terminal=True)
+    progress = common.progress_on(console)
+    progress.add_task(common.fitting("digits, ./a_long_name_of_a_port.py:forward", console.width), total=total)
+    with console.capture() as printed:
+        console.print(progress.get_renderable())
+    assert "0:00:00" in printed.get()
+    assert ("0/256" in printed.get()) == (total is not None)
+    assert "?" not in printed.get()
 
 
 @pytest.mark.parametrize(("furthest", "said"), [(0.0003, "less than 1 % of its bound"), (0.42, "42 % of its bound")])
