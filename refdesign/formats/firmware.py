@@ -31,6 +31,8 @@ from refdesign.paths import thresholds_of
 WORD_BITS = (8, 32, 64)
 """The widths of words."""
 
+_ROWS_IN_A_LINE = 4
+
 _C_TYPES = {
     "uint8": "uint8_t", "uint32": "uint32_t", "uint64": "uint64_t", "int8": "int8_t", "int32": "int32_t",
     "float32": "float",
@@ -207,6 +209,10 @@ def _definition(name: str, array: NDArray[Any]) -> str:
 
 
 def _initialiser(array: NDArray[Any]) -> str:
+    if array.ndim == 2 and array.shape[1] == 1:  # rows of one word: several to a line
+        rows = [_initialiser(part) for part in array]
+        lines = [", ".join(rows[start : start + _ROWS_IN_A_LINE]) for start in range(0, len(rows), _ROWS_IN_A_LINE)]
+        return "{" + ",\n".join(lines) + "}"
     if array.ndim > 1:
         return "{" + ",\n".join(_initialiser(part) for part in array) + "}"
     if array.dtype.kind == "f":

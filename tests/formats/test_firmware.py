@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -91,6 +92,16 @@ def test_a_compiled_layer_agrees(word_bits: int, language: str, tmp_path: Path) 
     np.testing.assert_array_equal(
         np.frombuffer(printed, np.uint8), (wanted["conv-2.bits"] > 0).astype(np.uint8).ravel()
     )
+
+
+def test_a_header_has_several_rows_of_one_word_in_a_line(tmp_path: Path) -> None:
+    firmware.write_header(network(), tmp_path / "net.h")
+    lines = (tmp_path / "net.h").read_text().splitlines()
+    start = next(place for place, line in enumerate(lines) if " conv_1_weights[" in line)
+    values = network().layers[0].weights.words.ravel()  # type: ignore[attr-defined]
+    first = re.findall(r"(\d+)ull", lines[start])
+    assert first == [str(value) for value in values[: len(first)]]
+    assert len(first) > 1
 
 
 def test_the_archive_holds_the_arrays_and_is_reproducible(tmp_path: Path) -> None:
