@@ -90,7 +90,7 @@ class Search:
         self._first = self._scorer.base[0]  # the rank of the first output that differs
         self._reads_entries = entries
         self._pinned = "" if self.equal else self._layer(self._first)
-        self._written = "" if self.equal or len(self.names) == 1 else self.names[self._first]
+        self._written = "" if self.equal else self._written_alone()
         self._alike: dict[bytes, list[Placed]] = {}  # single changes, by what they make of the few images
         self._unchanged = self._key({name: array[self._few] for name, array in self._scorer.reference.items()})
 
@@ -309,6 +309,13 @@ class Search:
             if name in outputs:
                 digest.update(np.ascontiguousarray(outputs[name]).data)
         return digest.digest()
+
+    def _written_alone(self) -> str:
+        """The first output that differs, where the next is right: that may be in how it is written; empty: not so."""
+        following = self.names[self._first + 1 : self._first + 2]
+        scorer = self._scorer
+        wrong = any(scorer.distance(name, scorer.reference[name], scorer.all) for name in following)
+        return "" if wrong or len(self.names) == 1 else self.names[self._first]
 
     def _layer(self, rank: int) -> str:
         """The layer in which an output arises, by its rank; empty where it can be in any before it, too.
