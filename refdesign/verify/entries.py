@@ -82,13 +82,19 @@ def _of_bits(network: NetworkData, layer: Stage, sample: Sample) -> Iterator[lis
     if folded.ternary.any():
         return
     maps = (len(ours), 1, 1, ours.shape[-1]) if ours.ndim == 2 else ours.shape
-    decided = _Decided(layer.name, folded, outputs[source].reshape(maps), ((ours > 0) ^ wrong).reshape(maps))
+    known = source in sample.outputs
+    decided = _Decided(layer.name, folded, outputs[source].reshape(maps), ((ours > 0) ^ wrong).reshape(maps), known)
     wrong = wrong.reshape(maps)
     for channel in channels.tolist():
         cells = [cell for cell in decided.cells(channel) if decided.of(wrong, cell).any()]
         ways = [decided.ways(cell, int(decided.of(wrong, cell).sum())) for cell in cells]
         others: list[Way] = [(_decided_as(layer, channel, other),) for other in decided.like(channel)]
-        yield from [others] if len(cells) > 1 and others else ways
+        if len(cells) > 1 and others:
+            yield others
+        elif len(cells) > 1 and not known:  # a wrong sum shows in all phases of its channel, too
+            yield []
+        else:
+            yield from ways
 
 
 @dataclass(frozen=True)
@@ -100,12 +106,14 @@ class _Decided:
         folded: the reference's thresholds.
         sums: int (N, H, W, C), as they are compared.
         fires: bool (N, H, W, C), whether the implementation's bit is +1.
+        known: whether the implementation answered the sums, and they are these.
     """
 
     layer: str
     folded: Thresholds
     sums: NDArray[np.int32]
     fires: Bools
+    known: bool
 
     def cells(self, channel: int) -> list[Cell]:
         """Every phase of a channel."""
@@ -126,13 +134,15 @@ class _Decided:
             return []
         ours, entry = self.folded.rule(*cell), f"threshold[{cell[0]}, {cell[1]}, {cell[2]}]"
         where = f"phase {cell[:2]} of channel {cell[2]}"
+        rests = f"{sums.size:,} sums there were compared, {wrong:,} of their bits differ"
+        rests += "" if self.known else "; you did not answer the sums, and a wrong weight can look so, too"
         wrong_so = f" = {found.value} instead of {right}" if found.direction == direction else f": {found}, not {ours}"
         return [
             (
                 Change(
                     name=entry + wrong_so,
                     group="entry",
-                    says=f"{where} fires at {found}; {sums.size:,} sums there were compared, {wrong:,} bits differ",
+                    says=f"{where} fires at {found}; {rests}",
                     right=f"let {where} {'fire at' if direction else 'be'} {ours}",
                     decide=partial(_spoil, cell=cell, rule=rule),
                 ),

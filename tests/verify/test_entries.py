@@ -14,12 +14,13 @@ import jsonschema
 import numpy as np
 import pytest
 
-from refdesign.api import Network
+from refdesign.api import Network, pretrained
 from refdesign.bits import pack, unpack
 from refdesign.network import Stage
 from refdesign.verify.compare import compare
 from refdesign.verify.diagnosis import Diagnosis, diagnose
 from refdesign.verify.doors.callable import CallableDoor
+from refdesign.verify.fresh import made_images
 from refdesign.verify.hypotheses.conventions import CONVENTIONS
 from refdesign.verify.hypotheses.thresholds import THRESHOLDS
 from refdesign.verify.hypotheses.weights import WEIGHTS
@@ -117,6 +118,22 @@ def test_thresholds_are_named_without_the_sums() -> None:
     right = int(TABLES["second"].threshold[0, 1, 5])
     low, high = _values(str(found.explanations[0]), (0, 1, 5), right, "second")
     assert low <= right + 4 <= high <= low + 1
+
+
+def test_a_wrong_weight_behind_bits_is_not_taken_for_thresholds() -> None:
+    """Without the sums, a weight that shows in few bits, of more than one phase, looks like some thresholds."""
+    digits = pretrained("digits")
+
+    def spoil(weights: Array) -> None:
+        weights[17, 1, 2, 99] *= -1
+
+    wrong = _with_weights("conv4", spoil, digits)
+    bits = [name for name in digits.output_names if name.endswith(".bits")]
+    door = CallableDoor(lambda images: wrong.run(images, outputs=[*bits, "logits"]), digits, repeat=False)
+    sample = compare(digits, door, made_images(digits, 235)).sample
+    assert sample is not None
+    found = diagnose(digits, sample, door.ask, catalogue=(), clock=time.thread_time)
+    assert found.explanations == (), found.verdict
 
 
 def test_several_thresholds_of_one_layer_are_named() -> None:
