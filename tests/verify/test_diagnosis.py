@@ -105,16 +105,6 @@ def test_a_pair_of_faults_is_found(pair: tuple[tuple[str, str], tuple[str, str]]
     assert diagnosis.confirmed
 
 
-def test_a_pair_that_is_everywhere_is_found_in_one_layer_and_placed_everywhere() -> None:
-    diagnosis = _diagnosis(NETWORK, Port(NETWORK, "phase shifted by a column", "strictly above"))
-    assert diagnosis.explanations, diagnosis.verdict
-    placed = diagnosis.explanations[0].changes
-    names = {name for fault in ("phase shifted by a column", "strictly above") for name in FAULTS[fault]}
-    assert {entry.change.name for entry in placed} <= names
-    assert [entry.where for entry in placed] == ["everywhere", "everywhere"]
-    assert diagnosis.confirmed
-
-
 @pytest.mark.parametrize(("offset", "name"), [(-256, "1 too small"), (-254, "1 too large"), (-257, "2 too small")])
 def test_a_neighbouring_offset_of_the_pixels_is_named(offset: int, name: str) -> None:
     first = NETWORK.layers[0]

@@ -37,6 +37,12 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     "first of the pool": (".max(axis=(2, 4))", "[:, :, 0, :, 0]", "pool takes the first"),
 }
 
+PAIR = (
+    ("a >= direction[0, 0] * t", "a > direction[0, 0] * t"),
+    ("a >= (direction * t)", "a > (direction * t)"),
+    ("np.arange(a.shape[1])[:, np.newaxis] %", "(np.arange(a.shape[1])[:, np.newaxis] + 1) %"),
+)
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -69,6 +75,21 @@ def test_a_fault_is_found_and_named(name: str, folder: Path, monkeypatch: pytest
     assert found.confirmed
     assert expected in [str(explanation) for explanation in found.explanations], found.verdict
     assert ("but for the rounding of logits" in found.verdict) == (name == "no shift")
+
+
+def test_two_faults_that_are_everywhere_are_found_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each alone leaves the first layer wrong, so that neither says by itself in how many layers it is."""
+    source = PORT
+    for right, wrong in PAIR:
+        assert source.count(right) == 1
+        source = source.replace(right, wrong)
+    door = _port(folder, "pair", source, monkeypatch)
+    sample = compare(DIGITS, door, IMAGES).sample
+    assert sample is not None
+    found = diagnose(DIGITS, sample, door.ask, seconds=60, clock=time.thread_time)
+    assert found.confirmed, found.verdict
+    pairs = ["phase shifted by (1, 0)", "fires above the threshold, not at it (attainable sums)"]
+    assert sorted(map(str, found.explanations[0].changes)) == sorted(pairs)
 
 
 @pytest.mark.slow
