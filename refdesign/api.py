@@ -156,7 +156,8 @@ def pretrained(name: str) -> Network:
     """A network that ships with the project.
 
     Args:
-        name: one of `pretrained_names()`: `"digits"` (DeSign 3D), `"digits-2d"`, `"digits-sign"`.
+        name: one of `pretrained_names()`: `"digits"` (DeSign 3D), `"digits-2d"`, `"digits-sign"`,
+            `"cifar10"` (DeSign 2D).
 
     Raises:
         RefdesignError: there is no such network.

@@ -82,6 +82,13 @@ SOURCES = {
     "experiment": Source(
         "refdesign experiment report docs/experiments/cifar10.toml --markdown docs/experiments/cifar10.md --json"
     ),
+    "shipped": Source(
+        "refdesign evaluate cifar10 cifar10 --root $CIFAR --module $RUNS/cifar10 --json",
+        lambda printed: {
+            **{name: printed[name] for name in ("data", "images", "correct", "accuracy")},
+            **{name: printed["module"][name] for name in ("compared", "differing", "predictions")},
+        },
+    ),
     "activations-sign": _activations("fbf4b69fa913c750"),
     "activations-2d": _activations("ec9255af0a0ceefd"),
     **{f"exact-{model}": _exact(model) for model in ("binarynet", "vgg_small", "resnet20")},

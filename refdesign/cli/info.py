@@ -21,8 +21,9 @@ def info(model: str, as_json: bool, wanted: dict[str, Any]) -> None:
     """Show a network's layers, shapes, fan-ins, bits and operations.
 
     MODEL is a network file (.safetensors, .onnx, .keras, .h5), a PyTorch state dict (.pt, .pth, .ckpt), or the name
-    of a network that ships with refdesign (digits, digits-2d, digits-sign). Of a file of arrays alone, without --model
-    or --map, the arrays are listed, and how far weights are from ±1; of a threshold kernel (.mat) its levels.
+    of a network that ships with refdesign (digits, digits-2d, digits-sign, cifar10). Of a file of arrays alone,
+    without --model or --map, the arrays are listed, and how far weights are from ±1; of a threshold kernel (.mat) its
+    levels.
 
     \b
     Examples:

@@ -63,9 +63,10 @@ def run(
 ) -> None:
     """Run a network on images: predictions, and every layer's outputs.
 
-    MODEL is a network file or a name (digits, digits-2d, digits-sign). IMAGES are image files, folders of them,
-    .npy or .npz arrays (uint8), or a data set: NAME or NAME:SPLIT (digits:test; cifar10:test with --root; NAME alone
-    is its test split). Pixels are taken as they are: a picture of another size is refused unless --resize is given.
+    MODEL is a network file or a name (digits, digits-2d, digits-sign, cifar10). IMAGES are image files, folders of
+    them, .npy or .npz arrays (uint8), or a data set: NAME or NAME:SPLIT (digits:test; cifar10:test with --root; NAME
+    alone is its test split). Pixels are taken as they are: a picture of another size is refused unless --resize is
+    given.
 
     \b
     Examples:

@@ -152,7 +152,13 @@ def test_an_interrupt_ends_all_processes_at_once(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "refdesign", "experiment", "run", str(grid), "--runs", str(runs), "--jobs", "2"]
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores it
     )
     for _ in range(1200):
         if len(list(runs.glob("*/config.json"))) == 2:
@@ -319,18 +325,18 @@ def test_points_are_of_the_images_that_were_scored(tmp_path: Path) -> None:
         "[block.axes]", '[block.axes]\ndataset = ["cifar10", "stl10"]'
     )
     grid = grid_of(tmp_path, text)
-    rows = []
+    rows: dict[str, dict[str, Any]] = {}
     for arm, _, configuration in grid.blocks[0].runs():
         images = 5000 if configuration.dataset == "cifar10" else 500
         right = images // 2 + 5 * arm.endswith("2d")
-        rows.append({"identity": configuration.identity(), "validation_accuracy": right / images,
-                     "validation_images": images})  # fmt: skip
-    (part,) = report(grid, {each["identity"]: each for each in rows})
+        identity = configuration.identity()
+        rows[identity] = {"identity": identity, "validation_accuracy": right / images, "validation_images": images}
+    (part,) = report(grid, rows)
     means = {each.contrast.variant: each.result.mean for each in part.compared}
     assert means == pytest.approx({"dataset=cifar10, 2d": 0.1, "dataset=stl10, 2d": 1.0})
     across = grid_of(tmp_path, text.replace('compare = "activation"', 'compare = "dataset"'))
     with pytest.raises(RefdesignError, match="found scores on 500 and on 5000 images"):
-        report(across, {each["identity"]: each for each in rows})
+        report(across, rows)
 
 
 def test_a_plot_is_written_or_says_why_not(tmp_path: Path) -> None:
