@@ -156,7 +156,9 @@ def _print(console: Console, exercise: str, report: dict[str, Any], wanted: int)
     console.print(common.cell(f"first that does not: {name}"), soft_wrap=True)
     console.print(common.cell(f"   {fault}"), soft_wrap=True)
     if len(report["failed"]) > 1:
-        console.print(common.cell(f"   and {len(report['failed']) - 1} more: {', '.join(list(report['failed'])[1:6])}"))
+        others = list(report["failed"])[1:]
+        named = ", ".join(others[:5]) + (", ..." if others[5:] else "")
+        console.print(common.cell(f"   and {len(others)} more: {named}"))
     for number, hint in enumerate(report["hints"][:wanted], start=1):
         console.print(common.cell(f"hint {number}: {hint}"), soft_wrap=True)
     left = len(report["hints"]) - wanted

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 import numpy as np
+from click.core import ParameterSource
 from numpy.typing import NDArray
 
 from refdesign import api
@@ -108,6 +109,11 @@ def verify(
     Exit status 0: equal, the last layer included; 1: different, or the implementation is at fault; 2: it could not
     run, or the last layer was not compared.
     """
+    for name in ("binary", "in_flight"):
+        if pipe is None and ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise RefdesignError(f"--{name.replace('_', '-')}: found no --pipe beside it, which it is for")
+    if html_file is not None:
+        html.check_installed()
     network = common.load_model(model)
     pixels = _images(network, images, vectors, count, seed, root, resize)[:first]
     with _door(network, impl, pipe, files, mapping, binary, in_flight, time_limit, first is not None) as door:

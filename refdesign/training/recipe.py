@@ -100,8 +100,9 @@ class Recipe:
         ):  # fmt: skip
             if not least <= getattr(self, name) < math.inf:
                 raise RefdesignError(f"recipe, {name}: found {getattr(self, name)}, expected at least {least}")
-        if not 0 < self.learning_rate < math.inf:
-            raise RefdesignError(f"recipe, learning_rate: found {self.learning_rate}, expected a positive number")
+        if not 0 < self.learning_rate <= 1e6:  # far beyond use; what follows it stays within float32
+            found = self.learning_rate
+            raise RefdesignError(f"recipe, learning_rate: found {found}, expected above 0 and at most 1e6")
         if self.final_learning_rate > self.learning_rate:
             found = self.final_learning_rate
             raise RefdesignError(

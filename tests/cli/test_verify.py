@@ -170,7 +170,14 @@ def test_vectors_are_what_verify_reads(tmp_path: Path) -> None:
         (("--impl", "nowhere.py:f"), "found no file nowhere.py"),
         (("--impl", "tests.verify.subjects:digits_right", "--vectors", "/nowhere"), "cannot be read"),
         (("--impl", "tests.verify.subjects:digits_right", "--isolated"), "run_layer"),
+        (("--impl", "tests.verify.subjects:digits_right", "--binary"), "--binary: found no --pipe beside it"),
+        (("--files", ".", "--in-flight", "2"), "--in-flight: found no --pipe beside it"),
     ],
 )
 def test_what_cannot_be_used_is_one_line(arguments: tuple[str, ...], message: str) -> None:
     assert message in refused("verify", "digits", "--random", 1, *arguments)
+
+
+def test_a_page_that_cannot_be_written_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    assert 'pip install "refdesign[verify]"' in refused("verify", "digits", "--impl", "a:b", "--html", "page.html")

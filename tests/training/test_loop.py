@@ -209,6 +209,7 @@ def pickle_text(text: str) -> bytes:
 @pytest.mark.parametrize(
     ("field", "value"),
     [("epochs", 0), ("batch_size", 1), ("learning_rate", 0.0), ("learning_rate", float("nan")), ("loss", "l1"),
+     ("learning_rate", 2e6),
      ("shift", -1), ("rotation", -1.0), ("stretch", -0.1)],
 )  # fmt: skip
 def test_a_recipe_names_the_field_that_is_wrong(field: str, value: object) -> None:

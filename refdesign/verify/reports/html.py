@@ -8,16 +8,27 @@ from typing import Any
 from refdesign.errors import missing_extra
 
 
+def check_installed() -> None:
+    """Refuse to write a page without Jinja2, before anything is compared.
+
+    Raises:
+        MissingExtra: Jinja2 is not installed.
+    """
+    try:
+        import jinja2  # noqa: F401
+    except ImportError as error:
+        raise missing_extra("verify", "jinja2") from error
+
+
 def to_html(report: dict[str, Any]) -> str:
     """A report (`data.to_dict`) as one self-contained HTML page with the difference maps.
 
     Raises:
         MissingExtra: Jinja2 is not installed.
     """
-    try:
-        import jinja2
-    except ImportError as error:
-        raise missing_extra("verify", "jinja2") from error
+    check_installed()
+    import jinja2
+
     source = (resources.files("refdesign.verify.reports") / "report.html.j2").read_text(encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     page: str = environment.from_string(source).render(report=report, shade=_shade, rows=_channel_rows)
