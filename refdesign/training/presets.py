@@ -15,7 +15,7 @@ def presets() -> dict[str, dict[str, Any]]:
     """All presets as plain data, by name; `description` says what each is.
 
     >>> sorted(presets())
-    ['cifar10-narrow', 'digits', 'released-binarynet', 'released-recu']
+    ['cifar10', 'cifar10-narrow', 'digits', 'released-binarynet', 'released-recu']
     """
     return tomllib.loads(files("refdesign.training").joinpath("presets.toml").read_text(encoding="utf-8"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -116,17 +117,23 @@ def compare(
 
 
 def _asked_again(network: NetworkData, door: Door, images: Images, exact: bool) -> list[Finding]:
-    """What is wrong with images that were answered rightly, when a few are asked again: a state between calls."""
+    """What is wrong with images that were answered rightly, when a few are asked again: a state between calls.
+
+    That so few raise is said and no fault: what was compiled for one number of images takes no other.
+    """
     again = Verdict(network.name, door.what, exact=exact)
     work = _Comparison(network, again, False, exact)
     work.add(images, door.ask(images))
-    findings = [finding for finding in again.findings if finding.fault]
+    asked = f"{len(images)} images, asked again by themselves: "
+    findings = [
+        replace(finding, message=asked + finding.message, fault=False) if finding.kind == "raised" else finding
+        for finding in again.findings
+        if finding.fault
+    ]
     wrong = [count for count in work.counts.values() if count.differing]
     if wrong:
-        message = (
-            f"{len(images)} images, asked again by themselves: {sum(count.differing for count in wrong):,} values "
-        )
-        findings.append(Finding("not repeatable", f"{message}are others, first in {wrong[0].name}"))
+        values = f"{sum(count.differing for count in wrong):,} values are others, first in {wrong[0].name}"
+        findings.append(Finding("not repeatable", asked + values))
     return findings
 
 

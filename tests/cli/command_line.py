@@ -53,6 +53,18 @@ def process(*arguments: object, cwd: Path = CHECKOUT) -> subprocess.CompletedPro
     )
 
 
+INTERRUPTIBLE = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def interruptible(*arguments: object) -> list[str]:
+    """A process's command line that Ctrl-C reaches, also where the tests run in the background, which ignore it."""
+    return [sys.executable, "-c", INTERRUPTIBLE, "-m", "refdesign", *map(str, arguments)]
+
+
 def small_network(path: Path) -> Path:
     """A random network on images of 9 x 7 pixels with 1 channel, written to `path`."""
     binarynet(

@@ -182,16 +182,15 @@ def test_a_reader_that_goes_away_is_no_error(arguments: list[str], model: Path) 
 @pytest.mark.skipif(os.name == "nt", reason="pipes and signals as in POSIX")
 @pytest.mark.parametrize("workers", [1, 2])
 def test_an_interrupt_is_quiet_and_leaves_nothing(workers: int, model: Path, tmp_path: Path) -> None:
-    from tests.cli.command_line import small_images
+    from tests.cli.command_line import interruptible, small_images
 
     folder = tmp_path / "out"
     folder.mkdir()
     many = small_images(tmp_path / "many.npy", 5000)
     running = subprocess.Popen(
-        [sys.executable, "-m", "refdesign", "run", model, many, "--path", "naive", "--outputs", "all",
-         "--workers", str(workers), "--save", folder / "trace.npz"],
+        interruptible("run", model, many, "--path", "naive", "--outputs", "all",
+                      "--workers", workers, "--save", folder / "trace.npz"),
         cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores it
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not list(folder.glob(".refdesign.*/*")) and time.monotonic() < deadline:

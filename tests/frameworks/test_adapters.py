@@ -231,8 +231,11 @@ def test_an_exported_program(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     example = torch.zeros(5, 1, 8, 8)
     torch.export.save(torch.export.export(torch_module(), (example,)), tmp_path / "digits.pt2")
-    verdict, _ = _verdict(adapters.read_model(tmp_path / "digits.pt2"))
+    found = _adapted(adapters.read_model(tmp_path / "digits.pt2"))
+    verdict = compare(DIGITS, CallableDoor(found, DIGITS, notes=lambda: found.notes), IMAGES)
     assert (verdict.status, list(verdict.counts)) == (EQUAL, ["logits"])
+    (note,) = (finding for finding in verdict.findings if finding.kind != "adapted")
+    assert note.message.startswith("3 images, asked again by themselves: ")  # it was exported for five
 
 
 def test_a_compiled_jax_function() -> None:

@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -24,6 +23,7 @@ from refdesign.training import experiment
 from refdesign.training.experiment import Results, Task, look_at_test, run_all, tasks
 from refdesign.training.grid import Grid, read_grid
 from refdesign.training.report import markdown, plot, report
+from tests.cli.command_line import interruptible
 from tests.shared_data import CHECKOUT
 from tests.training.grids import ONE_BLOCK, TWO_BLOCKS
 
@@ -149,16 +149,10 @@ def test_a_process_that_is_killed_is_said(tmp_path: Path, monkeypatch: pytest.Mo
 def test_an_interrupt_ends_all_processes_at_once(tmp_path: Path) -> None:
     grid, runs = tmp_path / "grid.toml", tmp_path / "runs"
     grid.write_text(ONE_BLOCK.replace("epochs = 1", "epochs = 9999"))
-    command = [sys.executable, "-m", "refdesign", "experiment", "run", str(grid), "--runs", str(runs), "--jobs", "2"]
+    command = interruptible("experiment", "run", grid, "--runs", runs, "--jobs", 2)
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT), "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        command,
-        cwd=tmp_path,
-        env=environment,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a test run in the background ignores it
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     for _ in range(1200):
         if len(list(runs.glob("*/config.json"))) == 2:

@@ -238,6 +238,18 @@ def test_a_state_between_calls_is_found(batch_size: int | None) -> None:
     assert finding.message.endswith(" values are others, first in first.accumulator")
 
 
+def test_what_takes_one_number_of_images_only_is_no_fault() -> None:
+    def fixed(images: Any) -> Any:
+        if len(images) != len(IMAGES):
+            raise ValueError("compiled for 11")
+        return _all(images)
+
+    verdict = _verdict(fixed)
+    (finding,) = verdict.findings
+    assert (finding.kind, finding.fault, verdict.status) == ("raised", False, EQUAL)
+    assert finding.message.startswith("3 images, asked again by themselves: ValueError: compiled for 11, in ")
+
+
 def test_isolated_layers_get_the_references_inputs() -> None:
     class Layered:
         """Right in every layer but the third, and of use only layer by layer."""
