@@ -20,7 +20,7 @@ from refdesign.frameworks import PACKAGES, compile
 from refdesign.network import BinaryDense, NetworkData, PixelConv2d
 from refdesign.verify import strategies
 from tests.properties import engines
-from tests.properties.test_paths import examples
+from tests.properties.test_paths import PIXELS, examples, zeros_in
 
 
 @pytest.fixture(params=PACKAGES)
@@ -86,6 +86,13 @@ def test_released_conventions(engine: str, preset: str, request: pytest.FixtureR
         assert_agrees(engine, network, data, counterexamples)
 
     agree()
+
+
+@pytest.mark.parametrize("real", [False, True])
+@pytest.mark.parametrize("arithmetic", ARITHMETICS)
+def test_the_sign_of_zero(engine: str, arithmetic: str, real: bool) -> None:
+    _, network = zeros_in(arithmetic, real=real)
+    engines.assert_equals_reference(compile(network, engine), network, PIXELS, "all")
 
 
 @pytest.mark.parametrize("name", ["digits", "digits-2d", "digits-sign"])
