@@ -27,6 +27,7 @@ from simulator.arithmetic import Hook
 from simulator.memory import StageMemory
 from simulator.run import Array, Engine, Simulator
 from simulator.stage import StageSchedule
+from simulator.storage import threshold_storage, weight_storage
 from simulator.thresholding import Comparators
 
 STRUCTURES = ("weights", "thresholds", "activations", "accumulators", "configuration")
@@ -90,14 +91,13 @@ def sizes(stage: StageSchedule, structure: str) -> tuple[int, int, int]:
     """
     config = stage.config
     m, n = stage.period
-    if structure == "weights":
-        return config.pe, stage.channel_folds * stage.taps * stage.input_folds, config.simd
+    if structure in ("weights", "thresholds"):
+        memory = weight_storage(stage) if structure == "weights" else threshold_storage(stage)
+        return (memory.banks, memory.depth, memory.width) if memory.bits else (0, 0, 0)
     if structure == "accumulators":
         return config.pe, stage.channel_folds, config.accumulator_width
     if stage.thresholds is None or (structure == "configuration" and m * n == 1):
         return 0, 0, 0
-    if structure == "thresholds":
-        return config.pe, stage.channel_folds * m * n, config.threshold_width + 1
     if structure == "activations":
         return config.pe, stage.channel_folds, 1
     return len(REGISTERS), 1, max(1, max(m - 1, n - 1).bit_length())

@@ -18,10 +18,14 @@ import numpy as np
 from refdesign.network import PixelConv2d
 from simulator.run import Simulator
 from simulator.stage import StageSchedule
+from simulator.storage import MEMORIES, Storage, storage
 from simulator.timing import RunTimes
 
 CAUSES = ("compute", "fill", "starved", "blocked", "drain")
 """Why a stage spends a cycle; stalls are `starved` and `blocked`."""
+
+STORED = (*(f"{name}_memory_bits" for name in MEMORIES), "weight_block_rams")
+"""Columns that say what the memories have room for, and how many block RAMs hold the weights."""
 
 COLUMNS = (
     "layer",
@@ -47,6 +51,7 @@ COLUMNS = (
     "output_bits",
     "fifo_words",
     "fifo_most",
+    *STORED,
 )
 """The columns of a report, one row a layer.
 
@@ -86,7 +91,7 @@ class Report:
         images: how many ran.
         rows: one for each layer, by `COLUMNS`.
         total: cycles of the run, latency of the first image, interval in the steady state (None for one image),
-            operations, and the slowest stage.
+            operations, what `STORED` names, and the slowest stage.
         checks: see `conservation`.
     """
 
@@ -141,7 +146,8 @@ def report(simulator: Simulator, times: RunTimes) -> Report:
     (1152, 36864, 0)
     """
     images = len(times.finished)
-    rows = tuple(_row(stage, simulator, times, images) for stage in simulator.stages)
+    memories = storage(simulator.stages)
+    rows = tuple(_row(stage, held, times, images) for stage, held in zip(simulator.stages, memories, strict=True))
     slowest = max(simulator.stages, key=lambda stage: stage.cycles)
     interval = times.interval
     total = {
@@ -149,6 +155,7 @@ def report(simulator: Simulator, times: RunTimes) -> Report:
         "first_image_latency": times.latency,
         "steady_state_interval": None if math.isnan(interval) else interval,
         "operations": sum(row["operations"] for row in rows),
+        **{name: sum(row[name] for row in rows) for name in STORED},
         "slowest_layer": slowest.name,
         "slowest_layer_cycles_per_image": slowest.cycles,
     }
@@ -162,7 +169,7 @@ def report(simulator: Simulator, times: RunTimes) -> Report:
     )
 
 
-def _row(stage: StageSchedule, simulator: Simulator, times: RunTimes, images: int) -> dict[str, Any]:
+def _row(stage: StageSchedule, memories: dict[str, Storage], times: RunTimes, images: int) -> dict[str, Any]:
     config, stage_times, fifo = stage.config, times.stages[stage.name], times.fifos[stage.name]
     causes = stage_times.causes
     fires = causes["compute"]
@@ -173,13 +180,9 @@ def _row(stage: StageSchedule, simulator: Simulator, times: RunTimes, images: in
     stream_words = windows * stage.groups * stage.synapse_folds
     words_out = len(stage_times.pushes)
     thresholded = windows * stage.channel_folds if config.pool == "bits" else words_out
-    threshold_bits = config.threshold_width + 1 if stage.thresholds is not None else 0
+    threshold_bits = memories["threshold"].width if stage.thresholds is not None else 0
     pool_reads, pool_writes = _pool_accesses(stage, images)
-    on_bits = config.pool == "bits" and stage.thresholds is not None
-    pool_width = config.pe * (1 if on_bits else config.accumulator_width)
-    index = simulator.index(stage.name)
-    width_in = 8 * stage.inputs * stage.groups if index == 0 else simulator.stages[index - 1].config.pe
-    width_out = 1 if stage.thresholds is not None else config.accumulator_width
+    pool_width = config.pe * memories["pool"].width
     return {
         "layer": stage.name,
         "pe": config.pe,
@@ -195,15 +198,17 @@ def _row(stage: StageSchedule, simulator: Simulator, times: RunTimes, images: in
         "weight_bits_read": fires * config.pe * config.simd,
         "weight_bits_used": used,
         "threshold_bits_read": thresholded * config.pe * threshold_bits,
-        "input_bits_written": int(np.count_nonzero(fifo.pops < times.cycles)) * width_in,
+        "input_bits_written": int(np.count_nonzero(fifo.pops < times.cycles)) * memories["fifo"].width,
         "line_buffer_bits_read": stream_words * config.simd,
         "operand_bits_kept": stream_words * config.simd,
         "operand_bits_reread": (fires - stream_words) * config.simd,
         "pool_bits_read": pool_reads * pool_width,
         "pool_bits_written": pool_writes * pool_width,
-        "output_bits": words_out * config.pe * width_out,
+        "output_bits": words_out * stage.out_width,
         "fifo_words": len(fifo.pushes),
         "fifo_most": int(fifo.occupancy(times.cycles).max()),
+        **{f"{name}_memory_bits": memory.bits for name, memory in memories.items()},
+        "weight_block_rams": memories["weight"].block_rams,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -139,6 +140,11 @@ class StageSchedule:
         """Words that leave the stage for one image."""
         return self.pooled_map[0] * self.pooled_map[1] * self.channel_folds
 
+    @property
+    def out_width(self) -> int:
+        """Bits of a word that leaves the stage."""
+        return self.config.pe * (1 if self.thresholds is not None else self.config.accumulator_width)
+
     @cached_property
     def channels(self) -> NDArray[np.int64]:
         """The output channel of every PE in every channel fold, -1 where masked: int64 (NF, PE)."""
@@ -211,3 +217,9 @@ class StageSchedule:
     def widest_popcount(self) -> int:
         """The most lanes that can match in one cycle."""
         return int(self.lanes.max())
+
+
+def word_widths(stages: Sequence[StageSchedule]) -> list[int]:
+    """Bits of the words that enter the first stage, and that leave each one."""
+    first = stages[0]
+    return [first.groups * first.inputs * (8 if first.reads_pixels else 1), *(stage.out_width for stage in stages)]

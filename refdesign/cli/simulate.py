@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 from numpy.typing import NDArray
+from rich.table import Table
 
 import refdesign
 from refdesign.api import Network
@@ -151,6 +153,17 @@ def own_simulator() -> None:
         )
 
 
+def memory_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """What the memories of every layer have room for: rows with the columns of `simulator.reports.STORED`."""
+    from simulator.reports import STORED
+
+    columns = [name.removesuffix("_memory_bits").replace("_", " ") for name in STORED[:-1]]
+    made = common.table("layer", *columns, "block RAMs of weights", left=("layer",))
+    for row in rows:
+        made.add_row(common.cell(row["layer"]), *(f"{row[name]:,}" for name in STORED))
+    return made
+
+
 def _waves(
     simulator: Simulator,
     images: NDArray[np.uint8],
@@ -229,6 +242,8 @@ def _print(
         common.cell(f"Accelerator {accelerator.name}, {images} image{'s' * (images != 1)}, {total['cycles']:,} cycles")
     )
     console.print(made)
+    console.print("\nBits that the memories have room for")
+    console.print(memory_table((*rows, {"layer": "total", **total})))
     interval = total["steady_state_interval"]
     steady = "" if interval is None else f", then one every {interval:,.1f}"
     console.print(f"First image after {total['first_image_latency']:,} cycles{steady}.")

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from refdesign.network import BinaryConv2d, PixelConv2d
 from refdesign.ops.padding import FILLS
 from simulator.config import Accelerator
-from simulator.stage import StageSchedule
+from simulator.stage import StageSchedule, word_widths
 
 FOLDER = Path(__file__).parent
 MODULES = tuple(
@@ -60,12 +60,6 @@ def identifier(name: str) -> str:
     'block_1_conv'
     """
     return re.sub(r"[^A-Za-z0-9_-]", "_", name)
-
-
-def out_width(stage: StageSchedule) -> int:
-    """Bits of a word that leaves the stage."""
-    config = stage.config
-    return config.pe if stage.thresholds is not None else config.pe * config.accumulator_width
 
 
 def mvtu_parameters(stage: StageSchedule) -> Parameters:
@@ -194,12 +188,6 @@ def pipeline(name: str, stages: Sequence[StageSchedule], accelerator: Accelerato
 def register_bits(stage: StageSchedule) -> int:
     """Bits of `mvtu.registers`."""
     return sum(field.bits * max(1, field.lanes) for field in registers(stage))
-
-
-def word_widths(stages: Sequence[StageSchedule]) -> list[int]:
-    """Bits of the words that enter the first stage, and that leave each one."""
-    first = stages[0]
-    return [first.groups * first.inputs * (8 if first.reads_pixels else 1), *(out_width(stage) for stage in stages)]
 
 
 def pixel_words(images: NDArray[np.uint8]) -> list[str]:

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from refdesign.errors import RefdesignError
 from simulator.memory_files import export
 from simulator.rtl.compare import output_words
-from simulator.rtl.design import FOLDER, MODULES, pipeline, pixel_words, word_widths
+from simulator.rtl.design import FOLDER, MODULES, pipeline, pixel_words
 from simulator.run import Simulator
+from simulator.stage import word_widths
 
 
 def export_rtl(folder: str | PathLike[str], simulator: Simulator, images: NDArray[np.uint8]) -> list[Path]:

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from refdesign.errors import RefdesignError
 from simulator.memory_files import export
 from simulator.rtl import tools
-from simulator.rtl.design import FOLDER, MODULES, Field, pipeline, pixel_words, register_bits, registers, word_widths
+from simulator.rtl.design import FOLDER, MODULES, Field, pipeline, pixel_words, register_bits, registers
 from simulator.run import Simulator
-from simulator.stage import StageSchedule
+from simulator.stage import StageSchedule, word_widths
 from simulator.stalls import NO_STALLS, Stalls
 
 Array = NDArray[Any]

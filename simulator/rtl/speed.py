@@ -16,7 +16,7 @@ from refdesign.errors import RefdesignError
 from simulator.memory import StageMemory
 from simulator.memory_files import export
 from simulator.rtl import tools
-from simulator.rtl.design import FOLDER, MODULES, mvtu_parameters, out_width
+from simulator.rtl.design import FOLDER, MODULES, mvtu_parameters
 from simulator.stage import StageSchedule
 
 FLAGS = ("-O3", "--x-assign", "fast", "--noassert")
@@ -58,7 +58,7 @@ class VerilatedUnit:
         self.waves = waves
         top = _TOP.format(
             simd=stage.config.simd - 1,
-            out=out_width(stage) - 1,
+            out=stage.out_width - 1,
             parameters=", ".join(f".{name}({value})" for name, value in mvtu_parameters(stage).items()),
         )
         inputs = [top, _BENCH.read_text(encoding="utf-8"), str(waves), *FLAGS, COMPILER]

@@ -26,7 +26,7 @@ from refdesign.parameters import BatchNorm, ThresholdKernel
 from simulator.memory import contents
 from simulator.memory_files import export
 from simulator.rtl import tools, yosys
-from simulator.rtl.design import mvtu_parameters, out_width
+from simulator.rtl.design import mvtu_parameters
 from simulator.schedule import fit, schedule
 
 SIZES = {"small": (4, 8, 16), "medium": (8, 32, 64), "large": (16, 64, 128), "deep": (8, 64, 256)}
@@ -107,7 +107,7 @@ def synthesize(size: str, rule: str) -> Cost:
     parameters = {**mvtu_parameters(stage), "WEIGHT_STYLE": '"block"'}
     top = _TOP.format(
         simd=simd - 1,
-        out=out_width(stage) - 1,
+        out=stage.out_width - 1,
         parameters=", ".join(f".{name}({value})" for name, value in parameters.items()),
     )
 

@@ -14,9 +14,10 @@ import numpy as np
 from refdesign.errors import RefdesignError
 from simulator.memory_files import export
 from simulator.rtl import tools
-from simulator.rtl.design import FOLDER, MODULES, pipeline, pixel_words, register_bits, word_widths
+from simulator.rtl.design import FOLDER, MODULES, pipeline, pixel_words, register_bits
 from simulator.rtl.simulation import Recording, Stimulus, record
 from simulator.run import Simulator
+from simulator.stage import word_widths
 
 RESET_CYCLES = 2
 
