@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,11 +110,7 @@ class Report:
 
     def to_csv(self) -> str:
         """The rows as CSV with a header."""
-        file = io.StringIO()
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        return file.getvalue()
+        return csv_text(self.rows)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data."""
@@ -132,6 +129,19 @@ class Report:
     def to_json(self) -> str:
         """The report as JSON."""
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of the same columns as CSV with a header.
+
+    >>> csv_text([{"layer": "conv1", "pe": 4}])
+    'layer,pe\\nconv1,4\\n'
+    """
+    file = io.StringIO()
+    writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return file.getvalue()
 
 
 def report(simulator: Simulator, times: RunTimes) -> Report:

@@ -225,8 +225,17 @@ def _check_fit(stage: StageSchedule) -> None:
         )
 
 
+def divisors(number: int) -> list[int]:
+    """The divisors of a positive number, rising.
+
+    >>> divisors(12)
+    [1, 2, 3, 4, 6, 12]
+    """
+    return [divisor for divisor in range(1, number + 1) if number % divisor == 0]
+
+
 def _divisor(number: int, most: int) -> int:
-    return max(d for d in range(1, min(number, max(most, 1)) + 1) if number % d == 0)
+    return max(divisor for divisor in divisors(number) if divisor <= max(most, 1))
 
 
 def _signed_width(magnitude: int) -> int:

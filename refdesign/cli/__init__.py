@@ -47,6 +47,7 @@ COMMANDS: dict[str, str] = {
     "evaluate": "Evaluate a network on a whole test set, with any engine.",
     "experiment": "Run a grid of trainings, resumable, and report what it shows.",
     "activations": "See what activations make of a trained layer: maps, total variation, entropy.",
+    "explore": "Find the cheapest accelerators of a network: PE and SIMD of every layer for every rate.",
     "simulate": "Run a network on an accelerator: cycles by cause, bits moved, waveforms, memory images.",
     "faults": "Let bits flip or stick in accelerators, and count what it does to predictions.",
     "learn": "Exercises that mark themselves: functions to write, planted bugs to find.",
