@@ -17,6 +17,7 @@ import pytest
 from refdesign.api import Network, pretrained
 from refdesign.bits import pack, unpack
 from refdesign.network import Stage
+from refdesign.ops.batch_norm import scale_and_shift
 from refdesign.verify.compare import compare
 from refdesign.verify.diagnosis import Diagnosis, diagnose
 from refdesign.verify.doors.callable import CallableDoor
@@ -30,6 +31,7 @@ from tests.verify.subjects import images_for, uneven
 
 NETWORK = uneven()
 TABLES = NETWORK.thresholds()
+BITS = tuple(name for name in NETWORK.output_names if name.endswith(".bits"))
 RIVALS = (*CONVENTIONS, *THRESHOLDS, *WEIGHTS)
 SCHEMA = json.loads((resources.files("refdesign.verify.reports") / "report.schema.json").read_text())
 
@@ -113,11 +115,22 @@ def test_a_threshold_is_named(layer: str, cell: tuple[int, int, int], steps: int
 
 
 def test_thresholds_are_named_without_the_sums() -> None:
-    bits = [name for name in NETWORK.output_names if name.endswith(".bits")]
-    found = _diagnosis(_Tables("second", _moved((0, 1, 5), 4)), *bits, "logits")
+    found = _diagnosis(_Tables("second", _moved((0, 1, 5), 4)), *BITS, "logits")
     right = int(TABLES["second"].threshold[0, 1, 5])
     low, high = _values(str(found.explanations[0]), (0, 1, 5), right, "second")
     assert low <= right + 4 <= high <= low + 1
+
+
+@pytest.mark.parametrize(
+    ("layer", "tap"), [("first", (3, 0, 2, 1)), ("second", (7, 1, 2, 9)), ("third", (4, 1, 0, 6)), ("fourth", (6, 131))]
+)
+def test_a_wrong_weight_behind_bits_is_named(layer: str, tap: tuple[int, ...]) -> None:
+    def spoil(weights: Array) -> None:
+        weights[tap] *= -1
+
+    found = _diagnosis(Port(_with_weights(layer, spoil)), *BITS, "logits", count=80)
+    assert [str(e) for e in found.explanations] == [f"weights[{', '.join(map(str, tap))}] inverted in {layer}"]
+    assert found.confirmed
 
 
 def test_a_wrong_weight_behind_bits_is_not_taken_for_thresholds() -> None:
@@ -133,7 +146,16 @@ def test_a_wrong_weight_behind_bits_is_not_taken_for_thresholds() -> None:
     sample = compare(digits, door, made_images(digits, 235)).sample
     assert sample is not None
     found = diagnose(digits, sample, door.ask, catalogue=(), clock=time.thread_time)
-    assert found.explanations == (), found.verdict
+    (explanation,) = found.explanations  # three bits of 235 images tell the channel, and not yet which weight
+    assert re.fullmatch(r"one of \d+ weights of channel 17 inverted in conv4", str(explanation))
+
+
+def test_the_weights_of_another_channel_are_named_behind_bits() -> None:
+    def spoil(weights: Array) -> None:
+        weights[5] = weights[8]
+
+    found = _diagnosis(Port(_with_weights("second", spoil)), *BITS, "logits")
+    assert [str(e) for e in found.explanations] == ["channel 5 summed with the weights of channel 8 in second"]
 
 
 def test_several_thresholds_of_one_layer_are_named() -> None:
@@ -217,8 +239,8 @@ def test_an_inverted_weight_is_named_where_bits_can_be_zero() -> None:
     assert sample is not None
     assert (sample.outputs["third.bits"] == 0).any()
     few = diagnose(ternary, sample, catalogue=())
-    assert len(few.explanations) == 8
-    assert re.search(r"; \d\d weights of the channel look the same$", few.explanations[0].changes[0].change.says)
+    assert re.fullmatch(r"one of \d\d weights of channel 6 inverted in fourth", str(few.explanations[0]))
+    assert len(few.explanations) == 1
     found = diagnose(ternary, sample, door.ask, catalogue=(), clock=time.thread_time)
     assert found.confirmed
     assert [str(explanation) for explanation in found.explanations] == ["weights[6, 131] inverted in fourth"]
@@ -267,3 +289,62 @@ def test_sums_that_no_weight_explains_name_none() -> None:
 
     found = _diagnosis(odd)
     assert found.explanations == (), found.verdict
+
+
+def test_a_weight_of_integer_logits_is_named_without_their_sums() -> None:
+    def spoil(weights: Array) -> None:
+        weights[2, 10] *= -1
+
+    found = _diagnosis(Port(_with_weights("fifth", spoil)), *BITS, "logits")
+    assert [str(e) for e in found.explanations] == ["weights[2, 10] inverted in fifth"]
+
+
+def _digits_diagnosed(layers: tuple[Any, ...]) -> Diagnosis:
+    """What is said of `digits` with other layers, which answers bits and logits."""
+    digits = pretrained("digits")
+    wrong = Network(name="other", input_shape=digits.input_shape, layers=layers, conventions=digits.conventions)
+    bits = [name for name in digits.output_names if name.endswith(".bits")]
+    door = CallableDoor(lambda images: wrong.run(images, outputs=[*bits, "logits"]), digits, repeat=False)
+    sample = compare(digits, door, made_images(digits, 50)).sample
+    assert sample is not None
+    return diagnose(digits, sample, door.ask, catalogue=RIVALS, clock=time.thread_time)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "factor", "shift", "named"),
+    [
+        ("beta", 1.0, 0.5, r"c\[3\] = \S+ instead of \S+ in dense2"),
+        ("gamma", -1.5, 0.0, r"k\[3\] = \S+ and c\[3\] = \S+ instead of \S+ and \S+ in dense2"),
+    ],
+)
+def test_a_wrong_parameter_of_the_last_layer_is_named(parameter: str, factor: float, shift: float, named: str) -> None:
+    *before, last = pretrained("digits").layers
+    assert isinstance(last, Stage)
+    assert last.batch_norm is not None
+    values = getattr(last.batch_norm, parameter).copy()
+    values[3] = values[3] * factor + shift
+    found = _digits_diagnosed((*before, replace(last, batch_norm=replace(last.batch_norm, **{parameter: values}))))
+    assert re.fullmatch(named, str(found.explanations[0])), found.verdict
+    assert len(found.explanations) == 1
+    assert found.confirmed
+    assert found.besides is None  # to the last bit
+
+
+def test_a_wrong_scale_of_the_last_layer_is_named() -> None:
+    *before, last = pretrained("digits").layers
+    assert isinstance(last, Stage)
+    assert last.batch_norm is not None
+    k, c = (part.copy() for part in scale_and_shift(last.batch_norm, "torch"))
+    right, k[7] = k[7], k[7] * np.float32(1.25)
+    found = _digits_diagnosed((*before, replace(last, batch_norm=replace(last.batch_norm, k=k, c=c))))
+    assert str(found.explanations[0]) == f"k[7] = {k[7]:.5g} instead of {right:.5g} in dense2"
+    assert found.explanations[0].mends == (f"in dense2, let k[7] be {right:.9g}",)
+
+
+def test_a_weight_of_the_last_layer_is_named_behind_its_logits() -> None:
+    def spoil(weights: Array) -> None:
+        weights[8, 101] *= -1
+
+    found = _digits_diagnosed(_with_weights("dense2", spoil, pretrained("digits")).layers)
+    assert [str(e) for e in found.explanations] == ["weights[8, 101] inverted in dense2"]
+    assert found.confirmed
