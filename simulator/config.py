@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -121,6 +121,24 @@ class Accelerator:
 
     def __iter__(self) -> Iterator[StageConfig]:
         return iter(self.stages)
+
+    def with_all(self, **changes: Any) -> Accelerator:
+        """The accelerator with fields of every stage changed; None leaves a field as it is.
+
+        `fifo_depth` is that of the FIFO behind the last stage, too.
+
+        Raises:
+            RefdesignError: a value that is out of range.
+
+        >>> stage = StageConfig(layer="conv1", pe=4, simd=3, popcount_width=2, accumulator_width=9, threshold_width=9,
+        ...                     line_buffer_rows=4)
+        >>> changed = Accelerator(name="tiny", stages=(stage,)).with_all(overflow="wrap", fifo_depth=5, pool=None)
+        >>> changed.stages[0].overflow, changed.stages[0].fifo_depth, changed.output_fifo_depth
+        ('wrap', 5, 5)
+        """
+        given = {name: value for name, value in changes.items() if value is not None}
+        stages = tuple(replace(stage, **given) for stage in self.stages)
+        return replace(self, stages=stages, output_fifo_depth=given.get("fifo_depth", self.output_fifo_depth))
 
     def to_dict(self) -> dict[str, Any]:
         """The accelerator as plain data, for JSON."""

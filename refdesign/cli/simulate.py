@@ -18,6 +18,7 @@ from refdesign.cli import _common as common
 from refdesign.errors import RefdesignError
 from refdesign.formats.atomic import write_bytes
 from refdesign.run import class_logits
+from refdesign.verify.fresh import fresh_images
 
 if TYPE_CHECKING:
     from simulator.config import Accelerator
@@ -27,19 +28,27 @@ if TYPE_CHECKING:
 
 @click.command()
 @common.model_argument
-@click.argument("images", nargs=-1, required=True)
+@click.argument("images", nargs=-1)
 @click.option("--accelerator", "file", type=click.Path(path_type=Path), help="An accelerator file (JSON).")
-@click.option("--pe", type=click.IntRange(min=1), default=16, show_default=True, help="Most output channels at once.")
-@click.option("--simd", type=click.IntRange(min=1), default=64, show_default=True, help="Most input bits a cycle.")
+@click.option("--pe", type=click.IntRange(min=1), help="Most output channels at once (default: 16, or the file's).")
+@click.option("--simd", type=click.IntRange(min=1), help="Most input bits a cycle (default: 64, or the file's).")
 @click.option(
-    "--pool", type=click.Choice(("accumulators", "bits")), default="accumulators", show_default=True,
-    help="Pool before the threshold, or bits behind it.",
+    "--pool", type=click.Choice(("accumulators", "bits")),
+    help="Pool before the threshold, or bits behind it (default: accumulators, or the file's).",
 )  # fmt: skip
-@click.option("--fifo-depth", type=click.IntRange(min=1), default=2, show_default=True, help="Words of every FIFO.")
+@click.option("--fifo-depth", type=click.IntRange(min=1), help="Words of every FIFO (default: 2, or the file's).")
+@click.option(
+    "--accumulator-width", type=click.IntRange(1, 64), metavar="BITS",
+    help="Of every accumulator (default: what holds every sum, or the file's).",
+)  # fmt: skip
+@click.option(
+    "--overflow", type=click.Choice(("error", "wrap", "saturate")),
+    help="What a sum does that its width cannot hold (default: error, or the file's).",
+)  # fmt: skip
 @click.option("--save-accelerator", type=click.Path(path_type=Path), help="Write the accelerator that was used.")
 @click.option("--first", type=click.IntRange(min=1), default=4, show_default=True, metavar="N", help="Images to run.")
 @click.option("--stalls", type=click.FloatRange(0, 0.99), help="Share of cycles in which source and sink stall.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the stalls.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of stalls, and of images that are made.")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the report as CSV.")
 @click.option("--wave", type=click.Path(path_type=Path), help="Write a waveform, .vcd or .fst (see --cycles, --layer).")
 @click.option("--show", is_flag=True, help="Draw waveforms here (see --cycles, --layer).")
@@ -59,10 +68,12 @@ def simulate(
     model: str,
     images: tuple[str, ...],
     file: Path | None,
-    pe: int,
-    simd: int,
-    pool: str,
-    fifo_depth: int,
+    pe: int | None,
+    simd: int | None,
+    pool: str | None,
+    fifo_depth: int | None,
+    accumulator_width: int | None,
+    overflow: str | None,
     save_accelerator: Path | None,
     first: int,
     stalls: float | None,
@@ -82,15 +93,17 @@ def simulate(
 ) -> None:
     """Run a network on an accelerator: cycles by cause, bits moved, waveforms, memory images.
 
-    MODEL and IMAGES are as in `refdesign run`. Without --accelerator, every layer gets the most PE and SIMD up to
-    --pe and --simd that divide its channels. The outputs are compared with the packed path, bit for bit; exit status 1
-    if they differ (as they may where widths wrap or saturate).
+    MODEL and IMAGES are as in `refdesign run`; without IMAGES, some are made (cycles are those of any image). Without
+    --accelerator, every layer gets the most PE and SIMD up to --pe and --simd that divide its channels. The outputs
+    are compared with the packed path, bit for bit; exit status 1 if they differ (as they may where widths wrap or
+    saturate).
 
     \b
     Examples:
       refdesign simulate digits digits:test
       refdesign simulate digits digits:test --pe 8 --save-accelerator small.json
       refdesign simulate digits digits:test --accelerator small.json --stalls 0.3 --csv report.csv
+      refdesign simulate digits digits:test --first 360 --accumulator-width 11 --overflow saturate
       refdesign simulate digits digits:test --show --layer conv2 --cycles 1200:1216
       refdesign simulate digits digits:test --wave run.vcd --cycles 0:5000
       refdesign simulate digits digits:test --memories images --memory-format coe
@@ -106,12 +119,21 @@ def simulate(
     from simulator.stalls import NO_STALLS, Stalls
 
     network = common.load_model(model)
-    pixels, labels, _ = common.load_images(images, root, network.input_shape, resize=resize)
-    pixels, labels = pixels[:first], None if labels is None else labels[:first]
-    if file is not None:
-        accelerator = Accelerator.load(file)
+    if images:
+        pixels, labels, _ = common.load_images(images, root, network.input_shape, resize=resize)
+        pixels, labels = pixels[:first], None if labels is None else labels[:first]
     else:
-        accelerator = fit(network, pe=pe, simd=simd, pool=pool, fifo_depth=fifo_depth)
+        pixels, labels = fresh_images(network, np.random.default_rng(seed), first), None
+    if file is None:
+        accelerator = fit(network, pe=pe or 16, simd=simd or 64)
+    else:
+        for option, value in (("--pe", pe), ("--simd", simd)):
+            if value is not None:
+                raise RefdesignError(f"{option}: found --accelerator beside it, whose file says that of every layer")
+        accelerator = Accelerator.load(file)
+    accelerator = accelerator.with_all(
+        pool=pool, fifo_depth=fifo_depth, accumulator_width=accumulator_width, overflow=overflow
+    )
     simulator = Simulator(network, accelerator)
     if read_memories is not None:
         read = load(read_memories, simulator.stages, memory_format)

@@ -38,6 +38,39 @@ def test_an_accelerator_goes_through_its_file(tmp_path: Path) -> None:
     assert first == again
 
 
+def test_options_change_every_layer_of_a_file(tmp_path: Path) -> None:
+    file, changed = tmp_path / "small.json", tmp_path / "changed.json"
+    good("simulate", "digits", "--first", "1", "--pe", "8", "--save-accelerator", file)
+    options = ("--fifo-depth", "5", "--pool", "bits", "--accumulator-width", "14", "--overflow", "saturate")
+    good("simulate", "digits", "--first", "1", "--accelerator", file, *options, "--save-accelerator", changed)
+    old, new = json.loads(file.read_text()), json.loads(changed.read_text())
+    asked = {"fifo_depth": 5, "pool": "bits", "accumulator_width": 14, "overflow": "saturate"}
+    assert new == {**old, "output_fifo_depth": 5, "stages": [{**stage, **asked} for stage in old["stages"]]}
+    message = refused("simulate", "digits", "--accelerator", file, "--simd", "8")
+    assert message == "--simd: found --accelerator beside it, whose file says that of every layer"
+
+
+def test_narrow_accumulators_that_saturate_lose_some_predictions() -> None:
+    arguments = ("simulate", "digits", "digits:test", "--first", "40", "--overflow", "saturate", "--json")
+    right = []
+    for width in ("13", "10", "9"):
+        result = call(*arguments, "--accumulator-width", width)
+        facts = json.loads(result.stdout)
+        assert result.exit_code == (1 if facts["differing_outputs"] else 0)
+        right.append(facts["correct"])
+    assert right[0] > right[1] > right[2]
+    assert "synapse fold" in refused("simulate", "digits", "digits:test", "--accumulator-width", "9")
+
+
+def test_images_are_made_where_none_are_given() -> None:
+    facts, again, other = (json.loads(good("simulate", "digits", "--json", "--seed", seed)) for seed in ("3", "3", "4"))
+    measured = json.loads(good("simulate", "digits", "digits:test", "--json"))
+    assert facts == again
+    assert facts["layers"] == other["layers"] == measured["layers"]
+    assert "correct" not in facts
+    assert len(facts["predictions"]) == 4
+
+
 def test_widths_that_wrap_end_with_status_1(tmp_path: Path) -> None:
     file = tmp_path / "narrow.json"
     good("simulate", "digits", "digits:test", "--first", "1", "--save-accelerator", file)
