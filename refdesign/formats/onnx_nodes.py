@@ -17,14 +17,16 @@ from refdesign.formats.onnx_context import Context, Value, described, only_flow,
 from refdesign.formats.onnx_flow import Flow, is_map
 from refdesign.formats.onnx_flow import pair as attribute_pair
 from refdesign.formats.onnx_functions import INTEGER_CELLS
-from refdesign.formats.onnx_layers import integer_tail
+from refdesign.formats.onnx_layers import as_float32, integer_tail
 from refdesign.formats.onnx_moves import move, pad, shape
 from refdesign.formats.onnx_pools import pooled_first
 from refdesign.formats.onnx_products import convolution, dense, real_convolution
 from refdesign.formats.onnx_real import added, pooled, real_dense
 from refdesign.formats.onnx_totals import matrix_of, spread, weighted, windows, with_bias
-from refdesign.network import MaxPool
+from refdesign.network import BinaryConv2d, BinaryDense, MaxPool, PixelConv2d
 from refdesign.ops.sign import KERAS_ROUND_BOUNDARY
+
+_INTEGER_SUMS = (PixelConv2d, BinaryConv2d, BinaryDense)
 
 
 def _cumulated(context: Context, node: Any, inputs: list[Value]) -> Flow:
@@ -61,10 +63,18 @@ def _average_pool(context: Context, node: Any, inputs: list[Value]) -> Flow:
     size = (flow.shape[0], flow.shape[1])
     if node.op_type == "AveragePool":
         size = attribute_pair(found, "kernel_shape")
-        if attribute_pair(found, "strides") != size or any(found.get("pads", ())) or found.get("ceil_mode", 0):
-            raise RefdesignError("found an average pool of overlapping or padded windows, expected plain ones")
+        _check_plain(found, "an average pool")
+        if attribute_pair(found, "strides") != size:
+            raise RefdesignError("found an average pool of overlapping windows, expected its stride to be its size")
     _assume_mean(context, node)
     return pooled(flow, size)
+
+
+def _check_plain(found: dict[str, Any], pool: str) -> None:
+    if any(found.get("pads", ())) or found.get("ceil_mode", 0) or attribute_pair(found, "dilations") != (1, 1):
+        raise RefdesignError(f"found {pool} with padding, ceil mode or dilation, expected none")
+    if found.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
+        raise RefdesignError(f"found {pool} with auto_pad {found['auto_pad']!r}, expected no padding")
 
 
 def _assume_mean(context: Context, node: Any) -> None:
@@ -133,9 +143,26 @@ def _cast(context: Context, node: Any, inputs: list[Value]) -> Flow:
             for kind, values in flow.steps
         )
         return flow.after("wide") if target == 11 else flow.after("narrow") if wide else flow
-    if flow.kind in ("pixels", "sums") and (target in (1, 11) or (target in (6, 7) and not flow.steps)):
+    integers = flow.kind == "pixels" or (flow.draft is not None and flow.draft.kind in _INTEGER_SUMS)
+    if flow.kind in ("pixels", "sums") and (target in (1, 11) or (target in (6, 7) and integers and not flow.steps)):
         return flow
     raise RefdesignError(f"found a cast of {described(flow)} to type {target}, which could round")
+
+
+def _cast_like(context: Context, node: Any, inputs: list[Value]) -> Value:
+    """A constant in the type of a map: that of float32 where it is known to be, else any, where all hold it."""
+    flow = only_flow(inputs, 1)
+    value = np.asarray(inputs[0])
+    if not np.isin(value, (0, 1)).all() and not (flow.kind == "sums" and flow.steps):
+        raise RefdesignError(f"found a constant cast to the type of {described(flow)}, which could be any")
+    return as_float32(value.astype(np.float64), "found a constant")
+
+
+def _dropout(context: Context, node: Any, inputs: list[Value]) -> Flow:
+    flow = only_flow(inputs)
+    if len(inputs) > 2 and inputs[2] is not None and scalar(inputs[2], "training_mode"):
+        raise RefdesignError("found dropout in training mode, expected an export in evaluation mode")
+    return flow
 
 
 def _batch_norm(context: Context, node: Any, inputs: list[Value]) -> Flow:
@@ -161,10 +188,7 @@ def _max_pool(context: Context, node: Any, inputs: list[Value]) -> Flow:
     draft = flow.draft
     if flow.kind not in ("sums", "choice") or draft is None or not is_map(draft.kind) or "pool" in draft.fields:
         raise RefdesignError(f"found a max pool of {described(flow)}, expected one pool behind a convolution")
-    if any(found.get("pads", ())) or found.get("ceil_mode", 0) or attribute_pair(found, "dilations") != (1, 1):
-        raise RefdesignError("found a max pool with padding, ceil mode or dilation, expected none")
-    if found.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
-        raise RefdesignError(f"found auto_pad {found['auto_pad']!r}, expected no padding")
+    _check_plain(found, "a max pool")
     if not np.array_equal(flow.places, Flow.of("sums", flow.shape).channels_first().places):
         raise RefdesignError("found a max pool of a rearranged map")
     size = attribute_pair(found, "kernel_shape")
@@ -225,9 +249,9 @@ HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal"), compare),
     **dict.fromkeys(("Not", "And", "Or", "Xor", "Where", "Neg", "Abs"), logical),
     **dict.fromkeys(("Clip", "Max", "Min"), clip),
-    "Identity": _identity, "Dropout": _identity, "Cast": _cast, "Shape": shape, "Pad": pad, "Conv": convolution,
-    "Gemm": dense, "MatMul": dense, "BatchNormalization": _batch_norm, "MaxPool": _max_pool, "Sign": sign,
-    "Round": round_, "CumSum": _cumulated, "ReduceSum": _reduced, "ReduceMean": _reduced,
+    "Identity": _identity, "Dropout": _dropout, "Cast": _cast, "CastLike": _cast_like, "Shape": shape, "Pad": pad,
+    "Conv": convolution, "Gemm": dense, "MatMul": dense, "BatchNormalization": _batch_norm, "MaxPool": _max_pool,
+    "Sign": sign, "Round": round_, "CumSum": _cumulated, "ReduceSum": _reduced, "ReduceMean": _reduced,
     "AveragePool": _average_pool, "GlobalAveragePool": _average_pool,
     "org.refdesign.DitheredSign": _dithered_sign, "org.refdesign.PeriodicThreshold": _periodic_threshold,
     **qonnx_in.HANDLERS,

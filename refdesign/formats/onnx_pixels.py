@@ -39,6 +39,18 @@ def channels_last(flow: Flow) -> Flow:
     raise RefdesignError(f"found pixels {flow.shape} that arrive as {flow.places.shape[1:]}, expected whole channels")
 
 
+def whole_image(flow: Flow) -> tuple[Flow, tuple[int, int, int]]:
+    """All pixels as a map (1, C, H, W), and the graph's axes in the order (H, W, C).
+
+    Nothing behind a dense product says which axis the channels are: it is the shorter of the first and the last, the
+    first where both are alike.
+    """
+    order = (1, 2, 0) if flow.shape[0] <= flow.shape[2] else (0, 1, 2)
+    steps = tuple((kind, np.transpose(values, order)) for kind, values in flow.steps)
+    shape = tuple(flow.shape[axis] for axis in order)
+    return Flow.of("pixels", shape, steps=steps).channels_first(), order
+
+
 Made = tuple[type[Layer], dict[str, Any], NDArray[np.float32] | None, float, tuple[Step, ...]]
 """A layer's class, its fields, a scale of its weights, its largest sum, and what stands between sums and scale."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from refdesign.formats import onnx_constants as constants
 from refdesign.formats.onnx_context import Context, Value, described, only_flow
 from refdesign.formats.onnx_flow import Draft, Flow, Step, geometry
 from refdesign.formats.onnx_layers import as_float32, product_weights, two_valued
-from refdesign.formats.onnx_pixels import channels_last, pixel_layer, real_layer
+from refdesign.formats.onnx_pixels import channels_last, pixel_layer, real_layer, whole_image
 from refdesign.formats.onnx_real import real_dense
 from refdesign.formats.onnx_taps import convolution_of
 from refdesign.network import BinaryConv2d, BinaryDense, RealConv2d
@@ -37,7 +38,15 @@ def convolution(context: Context, node: Any, inputs: list[Value]) -> Flow:
         raise RefdesignError(f"found a convolution of {described(flow)}, expected one of pixels or bits")
     fields = geometry(flow, kernel, found)
     name = _name(context, node, "conv")
-    ordered = as_float32(weights.transpose(0, 2, 3, 1), f"layer {name!r}: found weights")
+    bias = inputs[2] if len(inputs) > 2 else None
+    return _convolved(context, name, flow, weights.transpose(0, 2, 3, 1), fields, bias)
+
+
+def _convolved(
+    context: Context, name: str, flow: Flow, weights: NDArray[Any], fields: dict[str, Any], bias: Value
+) -> Flow:
+    """The sums of a convolution of pixels (in the order H, W, C) or bits; weights (O, rows, columns, I)."""
+    ordered = as_float32(weights, f"layer {name!r}: found weights")
     before: tuple[Step, ...] = ()
     if flow.kind == "pixels":
         kind, special, scale, largest, before = pixel_layer(context, flow, ordered, fields, name)
@@ -52,14 +61,15 @@ def convolution(context: Context, node: Any, inputs: list[Value]) -> Flow:
         extent = (flow.shape[axis] + 2 * fields["padding"][axis] - span) // fields["stride"][axis] + 1
         extents.append(extent)
     if min(extents) < 1 or extents[0] * extents[1] * out > _EXACT or depth * fields["groups"] != flow.shape[2]:
-        raise RefdesignError(f"found weights {weights.shape} in {fields['groups']} groups on a map {flow.shape}")
+        shape = (out, depth, rows, columns)
+        raise RefdesignError(f"found weights {shape} in {fields['groups']} groups on a map {flow.shape}")
     reads = (flow.draft.name if flow.draft else "", flow.places, flow.scale)
     draft = Draft(name, kind, {**fields, **special}, (*extents, out), largest * rows * columns * depth, reads)
-    return _behind(context, draft, flow, scale, inputs[2] if len(inputs) > 2 else None, before)
+    return _behind(context, draft, flow, scale, bias, before)
 
 
 def dense(context: Context, node: Any, inputs: list[Value]) -> Flow:
-    """A `MatMul` or `Gemm` on all bits, or all real values, of a map or row."""
+    """A `MatMul` or `Gemm` on all bits, all real values, or all pixels, of a map or row."""
     flow, found = only_flow(inputs), constants.attributes(node)
     weights = np.asarray(inputs[1]) if len(inputs) > 1 and inputs[1] is not None else np.zeros(0)
     if weights.ndim != 2 or not weights.size or flow.places.ndim != 2 or flow.batch != 0:
@@ -75,13 +85,29 @@ def dense(context: Context, node: Any, inputs: list[Value]) -> Flow:
     bias = inputs[2] if len(inputs) > 2 else None
     if flow.kind == "sums":
         return real_dense(context, flow, ordered, bias, str(node.name), node.op_type)
+    if flow.kind == "pixels":
+        return _dense_of_pixels(context, node, flow, ordered, bias)
     if flow.kind not in ("choice", "bits"):
-        raise RefdesignError(f"found a dense product of {described(flow)}, expected one of bits or real values")
+        raise RefdesignError(f"found a dense product of {described(flow)}, expected one of pixels, bits or real values")
     flow = context.bits(flow)
     name = _name(context, node, "dense")
     signs, scale = two_valued(ordered, f"layer {name!r}")
     draft = Draft(name, BinaryDense, {"weights": product_weights(signs)}, (len(matrix),), float(matrix.shape[1]))
     return _behind(context, draft, flow, scale, bias)
+
+
+def _dense_of_pixels(context: Context, node: Any, flow: Flow, weights: NDArray[Any], bias: Value) -> Flow:
+    """A convolution whose window is the whole image; weights (O, I) with the inputs in the graph's order."""
+    name = _name(context, node, "conv")
+    image, order = whole_image(flow)
+    context.assumed.append(
+        f"{name}: a dense product of all pixels is a convolution of the whole image; the graph's input "
+        f"{flow.shape} is taken for {'(C, H, W)' if order[-1] == 0 else '(H, W, C)'}"
+    )
+    window = weights.reshape(-1, *flow.shape).transpose(0, *(axis + 1 for axis in order))
+    fields = geometry(image, (image.shape[0], image.shape[1]), {})
+    sums = _convolved(context, name, image, window, fields, bias)
+    return replace(sums, places=sums.places.reshape(1, -1))
 
 
 def real_convolution(context: Context, node: Any, flow: Flow) -> Flow:

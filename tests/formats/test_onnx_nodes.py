@@ -1,0 +1,100 @@
+"""Operators of exports that are read as they are written, or refused where they could change a value unseen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("onnx", reason="the extra 'onnx' is not installed")
+pytest.importorskip("onnxruntime", reason="the extra 'onnx' is not installed")
+
+from onnx import TensorProto
+
+from refdesign.api import Network
+from refdesign.errors import RefdesignError
+from refdesign.formats import onnx_in
+from refdesign.network import BinaryDense, PixelConv2d
+from tests.formats.onnx_runs import LEVELS, runtime
+from tests.formats.test_onnx_spellings import PIXELS, W2, Graph, check, f32, network
+
+RNG = np.random.default_rng(23)
+SIZE = 2 * 7 * 11
+FIRST, SECOND = (np.where(RNG.random(shape) < 0.5, np.float32(-1), np.float32(1)) for shape in ((SIZE, 13), (13, 5)))
+
+
+def perceptron(*, channels_last: bool = False, scaled: bool = False) -> Any:
+    """Two dense products of pixels (N, 2, 7, 11) or (N, 7, 11, 2), thresholds where many sums are."""
+    graph = Graph()
+    shape: tuple[Any, ...] = ("N", 7, 11, 2) if channels_last else ("N", 2, 7, 11)
+    x = graph("Sub", graph("Mul", "x", 2), f32([3])) if scaled else "x"
+    row = graph("Reshape", x, np.array([-1, SIZE]))
+    sums = graph("Gemm", row, FIRST, f32(range(13)))
+    bits = graph("Where", graph("GreaterOrEqual", sums, 6), 1, -1)
+    return graph.model(graph("MatMul", bits, SECOND), shape)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_dense_product_of_all_pixels_is_a_convolution_of_the_whole_image(scaled: bool) -> None:
+    read, report = check(perceptron(scaled=scaled))
+    first, second = read.layers
+    assert isinstance(first, PixelConv2d)
+    assert first.weight_shape == (13, 7, 11, 2)
+    assert isinstance(second, BinaryDense)
+    assert any("(2, 7, 11) is taken for (C, H, W)" in line for line in report.assumed)
+
+
+def test_a_dense_product_of_pixels_whose_channels_are_last() -> None:
+    model = perceptron(channels_last=True)
+    data, report = onnx_in.from_bytes(model.SerializeToString())
+    assert any("(7, 11, 2) is taken for (H, W, C)" in line for line in report.assumed)
+    images = np.ascontiguousarray(PIXELS.transpose(0, 2, 3, 1))
+    (expected,) = runtime(model, images, LEVELS.ORT_DISABLE_ALL).values()
+    np.testing.assert_array_equal(Network.from_data(data).run(images.astype(np.uint8))["logits"], expected)
+
+
+def like(g: Graph, value: float, of: str) -> str:
+    return g("CastLike", np.array(value, np.float64), of)
+
+
+def test_constants_in_the_type_of_a_map() -> None:
+    def between(g: Graph, a: str) -> str:
+        z = g("Mul", a, f32(0.5))
+        fires = g("Greater", z, like(g, 1.5, z))
+        return g("Where", fires, like(g, 1, z), g("Neg", like(g, 1, a)))
+
+    check(network(between))
+
+
+def average(g: Graph, a: str, **attributes: Any) -> str:
+    shortcut = g("AveragePool", a, kernel_shape=[2, 2], strides=[2, 2], **attributes)
+    return g("Sign", shortcut)
+
+
+REFUSED = {
+    "a constant in a type that is not known": (
+        lambda g, a: g("Where", g("Greater", a, like(g, 0.5, a)), 1, -1), "a constant cast to the type of"),
+    "dropout that is on": (
+        lambda g, a: g("Sign", g("Dropout", a, f32(0.5), np.array(True))), "dropout in training mode"),
+    "an average pool that pads": (lambda g, a: average(g, a, auto_pad="SAME_UPPER"), "average pool with auto_pad"),
+    "an average pool with holes": (lambda g, a: average(g, a, dilations=[1, 2]), "average pool with padding, ceil"),
+    "an average pool that overlaps": (
+        lambda g, a: g("Sign", g("AveragePool", a, kernel_shape=[2, 2], strides=[1, 2])), "overlapping windows"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_could_change_a_value_is_refused(case: str) -> None:
+    between, message = REFUSED[case]
+    with pytest.raises(RefdesignError, match=message):
+        onnx_in.from_bytes(network(between).SerializeToString())
+
+
+def test_real_sums_are_not_taken_for_integers() -> None:
+    graph = Graph()
+    sums = graph("Conv", "x", f32(RNG.normal(size=(6, 2, 3, 2))))
+    cut = graph("Cast", graph("Cast", sums, to=TensorProto.INT32), to=TensorProto.FLOAT)
+    model = graph.model(graph("Conv", graph("Sign", cut), W2))
+    with pytest.raises(RefdesignError, match="which could round"):
+        onnx_in.from_bytes(model.SerializeToString())
