@@ -62,7 +62,7 @@ from refdesign.verify.verdict import Sample, Verdict
 @click.option("--exact", is_flag=True, help="Ask for equality in real logits too, not just within rounding.")
 @click.option("--diagnosis/--no-diagnosis", default=True, help="Look for the reason (default) or not.")
 @click.option("--diagnosis-time", type=click.FloatRange(min=0), default=50.0, show_default=True, metavar="SECONDS",
-              help="When to stop looking for the reason.")  # fmt: skip
+              help="Processor time for finding the reason, so that load changes no verdict.")  # fmt: skip
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path, dir_okay=False), help="Write JUnit XML.")
 @click.option("--html", "html_file", type=click.Path(path_type=Path, dir_okay=False), help="Write one HTML file.")
 @common.resize_option
@@ -153,7 +153,7 @@ def _of_other_images(door: Door, verdict: Verdict) -> bool:
 def _diagnosed(network: api.Network, door: Door, verdict: Verdict, sample: Sample, seconds: float) -> Diagnosis:
     goes_on = all(finding.kind != "hung" for finding in verdict.findings)
     asks = door.ask if door.again and goes_on else None
-    with common.progress_bar(f"looking for the reason, {seconds:g} s at most") as advance:
+    with common.progress_bar(f"looking for the reason, {seconds:g} s of processor time at most") as advance:
         return diagnose(network, sample, asks, seconds=seconds, progress=advance)
 
 

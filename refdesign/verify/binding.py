@@ -18,6 +18,7 @@ from typing import Any
 from refdesign.api import Network
 from refdesign.errors import RefdesignError
 from refdesign.verify.implementation import Implementation, one_line, where_raised
+from refdesign.verify.survival import survived
 
 Adapt = Callable[[object, Network], "Implementation | None"]
 """Makes an implementation of an object that is none by itself; None: it does not know it."""
@@ -88,7 +89,8 @@ def _made(factory: Callable[..., Any], network: Network, adapt: Adapt | None) ->
     known = _parameters(factory)
     alone = inspect.isclass(factory) and known is not None and not any(p.kind in _POSITIONAL for p in known)
     try:
-        made = factory() if alone else factory(network)
+        with survived():
+            made = factory() if alone else factory(network)
     except RefdesignError:
         raise
     except (Exception, SystemExit) as error:  # its end is not ours
@@ -125,7 +127,8 @@ def load_target(text: str, folder: Path | None = None) -> object:
         raise RefdesignError(f"--impl {text}: found no file {module_name}")
     _append_to_path(file.resolve().parent if is_file else Path.cwd() if folder is None else folder)
     try:
-        target: object = _import_file(file) if is_file else importlib.import_module(module_name)
+        with survived():
+            target: object = _import_file(file) if is_file else importlib.import_module(module_name)
     except (Exception, SystemExit) as error:  # a script's last line may well be sys.exit(0)
         why = f"{type(error).__name__}: {one_line(error)}"
         raise RefdesignError(f"--impl {text}: cannot be imported: {why}") from error

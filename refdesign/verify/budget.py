@@ -15,11 +15,11 @@ class TimeOver(Exception):
 class Budget:
     """The seconds that a diagnosis has.
 
-    It is asked before each layer that is run, so that it holds whatever a network's size, and a machine's load.
+    It is asked before each layer that is run, so that it holds whatever a network's size.
 
     Args:
         seconds: as many, by the clock; a tenth is kept back until `release`.
-        clock: seconds from anywhere; `time.thread_time` counts processor time, so that load does not.
+        clock: seconds from anywhere; processor time of this thread, so that a machine's load does not count.
         progress: called with (changes tried, changes to try), stage by stage.
 
     >>> Budget(60.0).check()
@@ -31,7 +31,7 @@ class Budget:
     def __init__(
         self,
         seconds: float,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = time.thread_time,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         self._clock = clock

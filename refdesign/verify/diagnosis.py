@@ -37,7 +37,7 @@ def diagnose(
     ask: Ask | None = None,
     *,
     seconds: float = 50.0,
-    clock: Callable[[], float] = time.monotonic,
+    clock: Callable[[], float] = time.thread_time,
     progress: Callable[[int, int], None] | None = None,
     catalogue: Sequence[Change] = CATALOGUE,
     seed: int = 0,
@@ -54,7 +54,7 @@ def diagnose(
         sample: images with the implementation's answers, some of which differ from the reference's.
         ask: asks the implementation about images of our choice; None: it cannot be asked.
         seconds: when to stop; a question to the implementation, and a layer that is being run, come to their end.
-        clock: by which; `time.thread_time` counts processor time of this thread, so that a machine's load does not.
+        clock: by which; processor time of this thread, so that a loaded machine tries as many changes as a quiet one.
         progress: called with (changes tried, changes to try), stage by stage.
         catalogue: the changes to try.
         seed: of the fresh images.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 
 from refdesign.errors import RefdesignError
 from refdesign.verify.binding import bind, load_target
+from refdesign.verify.doors.callable import CallableDoor
 from refdesign.verify.implementation import FINDINGS, Answer, Finding, ask, check_answer
 from tests.verify.subjects import exits, images_for, uneven
 
@@ -170,6 +173,7 @@ def test_binding_every_kind_of_callable() -> None:
         (lambda network: 5, "its factory returned int"),
         (lambda network: 1 / 0, "its factory raised ZeroDivisionError"),
         (lambda network: sys.exit(0), "its factory raised SystemExit: 0"),
+        (lambda network: os._exit(0), r"its factory raised SystemExit: os\._exit\(0\)"),
     ],
 )
 def test_what_cannot_be_bound(target: Any, message: str) -> None:
@@ -180,17 +184,39 @@ def test_what_cannot_be_bound(target: Any, message: str) -> None:
 def test_loading_from_the_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "my_port_of_it.py").write_text("class Port:\n    run = staticmethod(len)\n")
     (tmp_path / "my_broken_port.py").write_text("import nowhere_at_all\n")
+    (tmp_path / "my_leaving_port.py").write_text("import os\nrun = len\nos._exit(0)\n")
     (tmp_path / "my_ending_port.py").write_text("import sys\nrun = len\nsys.exit(0)\n")
     monkeypatch.setattr("sys.path", ["/nowhere"])
     assert load_target("my_port_of_it:Port.run", tmp_path) is len
     for text, message in (
         ("my_port_of_it:Other", "found no 'Other'"),
         ("my_broken_port:run", "No module named 'nowhere_at_all'"),
+        ("my_leaving_port:run", r"cannot be imported: SystemExit: os\._exit\(0\)"),
         ("my_ending_port:run", "cannot be imported: SystemExit: 0"),
         ("my_port_of_it", "expected package.module:name"),
     ):
         with pytest.raises(RefdesignError, match=message):
             load_target(text, tmp_path)
+
+
+def test_an_implementation_that_ends_its_process_does_not_end_ours() -> None:
+    def leaves(images: Any) -> Any:
+        os._exit(0)
+
+    def forks(images: Any) -> Any:
+        with warnings.catch_warnings():  # of a fork beside threads
+            warnings.simplefilter("ignore")
+            child = os.fork()
+        if child == 0:
+            os._exit(5)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 5
+        return NETWORK.run(images)
+
+    kinds = {run: [str(f) for f in CallableDoor(run, NETWORK).ask(IMAGES).findings] for run in (leaves, forks)}
+    (left,) = kinds[leaves]
+    assert left.startswith("raised: SystemExit: os._exit(0), in ")
+    assert kinds[forks] == []
+    assert os._exit.__name__ == "_exit"
 
 
 def test_every_kind_of_finding_is_named() -> None:

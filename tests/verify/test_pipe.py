@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,34 @@ def test_a_flood_of_garbage_ends(program: Any, how: str) -> None:
     assert verdict.status == DIFFERENT
     assert verdict.findings[-1].message == "given up after 50 answers that cannot be used"
     assert verdict.counts["logits"].values == 5 * 4
+
+
+_CHATTERING = """
+import sys
+for line in sys.stdin:
+    if line == "start\\n":
+        break
+for line in sys.stdin:
+    number = line.split()[0]
+    print(f"{number} logits 1 2 3 4 5\\n{number} end", flush=True)
+    while number == "2":
+        print("0 end", flush=True)
+"""
+
+
+def test_a_program_that_writes_without_end_waits_for_its_reader() -> None:
+    door = PipeDoor([sys.executable, "-c", _CHATTERING], NETWORK, repeat=False, time_limit=1.0)
+    answer = door.ask(IMAGES[:3])
+    assert set(answer.outputs) == {"logits"}
+    process = door._process
+    assert process is not None
+    begun = time.monotonic()
+    while process.events.qsize() < process.events.maxsize and time.monotonic() < begun + 20:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    assert process.events.qsize() == process.events.maxsize  # and it goes no further
+    assert [str(finding) for finding in door.close()] == ["hung: it did not end after its input was closed"]
+    assert not any(thread.is_alive() for thread in process.threads)
 
 
 def test_an_output_of_another_size_is_a_finding(program: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from refdesign.network import NetworkData
 from refdesign.verify.doors.door import RealStreams
 from refdesign.verify.implementation import Answer, Finding, Images, Implementation, ask
+from refdesign.verify.survival import survived
 
 
 class CallableDoor:
@@ -56,10 +57,8 @@ class CallableDoor:
 
     def ask(self, images: Images) -> Answer:
         """The answer to a batch of images."""
-        answer = ask(
-            self._implementation, self._network, images, time_limit=self._time_limit, repeat=self._repeat
-        )  # fmt: skip
-        self._repeat = False
+        repeat, self._repeat = self._repeat, False
+        answer = self._asked(self._implementation, images, repeat=repeat)
         notes = (Finding("adapted", note, fault=False) for note in self._notes())
         return replace(answer, findings=(*answer.findings, *notes))
 
@@ -74,7 +73,11 @@ class CallableDoor:
             found = run_layer(layer, images, real) if real else run_layer(layer, images)
             return found if isinstance(found, Mapping) else {name: found}
 
-        return ask(implementation, self._network, inputs, time_limit=self._time_limit)
+        return self._asked(implementation, inputs)
+
+    def _asked(self, implementation: Implementation, images: Images, *, repeat: bool = False) -> Answer:
+        with survived():
+            return ask(implementation, self._network, images, time_limit=self._time_limit, repeat=repeat)
 
     def close(self) -> tuple[Finding, ...]:
         """Nothing is left to do."""

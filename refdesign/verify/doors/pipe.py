@@ -26,6 +26,8 @@ from refdesign.verify.implementation import Answer, Finding, Images, expected_sh
 _RESTARTS = 3
 _GARBAGE = 50  # lines that cannot be read, after which a program is given up
 _STDERR = 400  # characters of it in a finding
+_AHEAD = 64  # answers that are read ahead; a program that writes on has to wait
+_MOMENT = 0.05  # seconds
 
 
 class _Process:
@@ -38,9 +40,10 @@ class _Process:
             )
         except OSError as error:
             raise RefdesignError(f"--pipe {command[0]}: cannot be started: {error.strerror or error}") from error
-        self.events: queue.Queue[Event | None] = queue.Queue()
+        self.events: queue.Queue[Event | None] = queue.Queue(_AHEAD)
         self.input: queue.Queue[bytes | None] = queue.Queue()
         self.errors = b""
+        self.killed = False
         self.threads = [
             threading.Thread(target=target, daemon=True)
             for target in (self._write, lambda: self._read(protocol), self._drain)
@@ -61,6 +64,8 @@ class _Process:
     def _read(self, protocol: Protocol) -> None:
         with suppress(OSError, ValueError):
             for event in protocol.events(_stream(self.process.stdout)):
+                if self.killed:  # nobody makes room any more
+                    return
                 self.events.put(event)
         self.events.put(None)
 
@@ -83,12 +88,30 @@ class _Process:
             return f"ended by signal {signal.Signals(-status).name}{said}"
         return f"ended with status {status}{said}"
 
+    def finish(self, seconds: float) -> int | None:
+        """Close its input and drop what it still writes; its status, or None where it does not end in this time."""
+        self.input.put(None)
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self._discard()
+            with suppress(subprocess.TimeoutExpired):
+                return self.process.wait(timeout=_MOMENT)
+        return None
+
+    def _discard(self) -> None:
+        """Let a reader go on that waits for room."""
+        with suppress(queue.Empty):
+            while True:
+                self.events.get_nowait()
+
     def kill(self) -> None:
         """End it, with whatever it started."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.input.put(None)
+        self.killed = True
+        self._discard()
         for thread in self.threads:
             thread.join(timeout=2)
         for stream in (self.process.stdin, self.process.stdout, self.process.stderr):
@@ -284,13 +307,11 @@ class PipeDoor:
         process, self._process = self._process, None
         if process is None:
             return ()
-        process.input.put(None)
+        status = process.finish(min(self._time_limit, 10.0))
         found: tuple[Finding, ...] = ()
-        try:
-            status = process.process.wait(timeout=min(self._time_limit, 10.0))
-            if status:
-                found = (Finding("crashed", f"after the last case it {process.ended()}, expected status 0"),)
-        except subprocess.TimeoutExpired:
+        if status is None:
             found = (Finding("hung", "it did not end after its input was closed"),)
+        elif status:
+            found = (Finding("crashed", f"after the last case it {process.ended()}, expected status 0"),)
         process.kill()
         return found
