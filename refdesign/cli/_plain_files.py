@@ -1,4 +1,4 @@
-"""What `refdesign info` shows of files that are no networks: threshold kernels, other MATLAB files, arrays by name."""
+"""What `refdesign info` shows of files that are no networks: threshold kernels, arrays by name, MATLAB files."""
 
 from __future__ import annotations
 
@@ -16,9 +16,13 @@ from refdesign.cli import _kernel_files as kernel_files
 from refdesign.design import published_names, read_variables
 from refdesign.design.mat import Variable
 from refdesign.errors import RefdesignError
-from refdesign.formats import foreign, keras_file, native
+from refdesign.formats import foreign, keras_file, native, npz
+from refdesign.formats.files import naming, read_bytes
 from refdesign.formats.modules import gather
 from refdesign.formats.tensors import StoredTensor, TensorFile
+
+_LARGEST_ARRAYS = 1 << 28
+"""Bytes of all arrays of an archive together."""
 
 
 def shown(source: str, wanted: dict[str, Any], as_json: bool) -> bool:
@@ -30,11 +34,10 @@ def shown(source: str, wanted: dict[str, Any], as_json: bool) -> bool:
     if source in api.pretrained_names():
         return False
     suffix = Path(source).suffix.lower()
-    kernel = source in published_names() or suffix == ".mat"
-    if kernel and wanted:
-        raise RefdesignError(f"{source}: found {min(wanted)!r} to read it with, but it is no network")
-    if kernel:
-        _show(_matlab(source), as_json)
+    if source in published_names() or (suffix in _READERS and Path(source).exists()):
+        if wanted:
+            raise RefdesignError(f"{source}: found {min(wanted)!r} to read it with, but it is no network")
+        _show(_READERS.get(suffix, _kernel)(source), as_json)
         return True
     if "architecture" in wanted or "layer_map" in wanted or not Path(source).exists():
         return False
@@ -57,13 +60,34 @@ def _tensors(source: str, suffix: str) -> TensorFile | None:
     return None
 
 
+def _kernel(source: str) -> dict[str, Any]:
+    """A threshold kernel, published or from a file."""
+    return kernel_files.described(source, importing.kernel(source))
+
+
+def _numpy(source: str) -> dict[str, Any]:
+    """A threshold kernel, or the arrays of another archive, such as those for firmware."""
+    with naming(source):
+        arrays = npz.from_bytes(read_bytes(source), _LARGEST_ARRAYS)
+    if "values" in arrays:
+        return _kernel(source)
+    return {
+        "file": source,
+        "format": "NumPy's arrays",
+        "arrays": [
+            {"name": name, "dtype": array.dtype.name, "shape": list(array.shape)}
+            | ({} if array.dtype.kind == "u" else _range(array))
+            for name, array in arrays.items()
+        ],
+        "notes": ["arrays alone, as for firmware: no network is read from .npz"],
+    }
+
+
 def _matlab(source: str) -> dict[str, Any]:
     """A threshold kernel, or the variables of another file."""
-    if source in published_names():
-        return kernel_files.described(source, importing.kernel(source))
     variables = read_variables(source)
     if [variable.name for variable in variables] == ["kernel"]:
-        return kernel_files.described(source, importing.kernel(source))
+        return _kernel(source)
     return {
         "file": source,
         "format": "a MATLAB file",
@@ -75,6 +99,8 @@ def _matlab(source: str) -> dict[str, Any]:
         "notes": [note for variable in variables for note in _released_scores(variable)],
     }
 
+
+_READERS = {".mat": _matlab, ".json": _kernel, ".npz": _numpy}
 
 RELEASED_ORDER = (1, 3, 5, 7, 9, 0)
 """The order in which the authors' `threshold_metrics.mat` counts the levels of a kernel's cells."""
@@ -159,4 +185,4 @@ def _show_arrays(found: dict[str, Any]) -> None:
         )  # fmt: skip
     console.print(made)
     for note in found["notes"]:
-        console.print(escape(note))
+        console.print(common.cell(note))

@@ -60,7 +60,7 @@ def convert(
 
     A file of arrays alone (a state dict, weights of Keras, a foreign .safetensors) is mapped onto an architecture
     (--model) by the layers' names, or in the file's order; --map is a JSON file that says which array is which. A
-    threshold kernel (.mat, or a published name) becomes .mat, .json or .npz.
+    threshold kernel (.mat, .json, .npz, or a published name) becomes .mat, .json or .npz.
 
     ONNX files are folded to integer thresholds, which no optimiser can change; --form float writes batch norm and
     thresholds as float operators where they give the same bits. What an ONNX file IN has that is no part of a binary
@@ -68,7 +68,7 @@ def convert(
     """
     if save_map is not None and Path(source).suffix.lower() != ".onnx":
         raise RefdesignError(f"--save-map: found {source}, expected an ONNX file, whose tensors have names")
-    if source in published_names() or Path(source).suffix.lower() == ".mat":
+    if source in published_names() or Path(source).suffix.lower() in kernels.SUFFIXES:
         _kernel(source, target, wanted, as_json)
         return
     found = _network(source, wanted)

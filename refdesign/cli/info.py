@@ -22,8 +22,8 @@ def info(model: str, as_json: bool, wanted: dict[str, Any]) -> None:
 
     MODEL is a network file (.safetensors, .onnx, .keras, .h5), a PyTorch state dict (.pt, .pth, .ckpt), or the name
     of a network that ships with refdesign (digits, digits-2d, digits-sign, cifar10). Of a file of arrays alone,
-    without --model or --map, the arrays are listed, and how far weights are from ±1; of a threshold kernel (.mat) its
-    levels.
+    without --model or --map, the arrays are listed, and how far weights are from ±1; those for firmware (.npz) too; of
+    a threshold kernel (.mat, .json, .npz) its levels.
 
     \b
     Examples:

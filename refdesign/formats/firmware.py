@@ -131,7 +131,7 @@ def write_npz(network: NetworkData, path: str | os.PathLike[str], *, word_bits: 
 def write_header(network: NetworkData, path: str | os.PathLike[str], *, word_bits: int = 64) -> None:
     """Write the arrays as a header for C (C99) and C++ (`constexpr`), all or nothing.
 
-    Layers' names become identifiers; geometry is there as `enum` constants.
+    Layers' names become identifiers; geometry is there as `enum` constants, and what a map is padded with as a comment.
 
     Raises:
         RefdesignError: as `arrays`, names that give the same identifier, or the file cannot be written.
@@ -150,6 +150,7 @@ def write_header(network: NetworkData, path: str | os.PathLike[str], *, word_bit
         f"// A 1 bit is {rules.bit_one:+d}; bits {rules.bit_order}-endian, words of a pixel {rules.word_order} first.",
         "// The bit is +1 where direction > 0 and a >= threshold, or direction < 0 and a <= threshold;",
         "// where direction is 0 it is the constant. Cells: ((i + origin[0]) % m, (j + origin[1]) % n, channel).",
+        "// A first layer reads multiplier * p + offset of 8-bit pixels p.",
         "#pragma once",
         "#include <stdint.h>",
         "#ifdef __cplusplus",
@@ -160,6 +161,8 @@ def write_header(network: NetworkData, path: str | os.PathLike[str], *, word_bit
         "",
     ]
     for layer in network.layers:
+        if isinstance(layer, Convolution) and any(layer.padding):
+            lines += [f"// {identifier(layer.name)}: padding is {layer.padding_mode!r}"]
         lines += [f"enum {{ {', '.join(_constants(network, layer))} }};"]
         prefix = f"{layer.name}_"
         lines += [_definition(identifier(name), array) for name, array in values.items() if name.startswith(prefix)]
@@ -200,6 +203,8 @@ def _constants(network: NetworkData, layer: Layer) -> list[str]:
             }  # fmt: skip
             if layer.pool is not None:
                 fields |= {f"pool_{word}": layer.pool.size[axis], f"pool_stride_{word}": layer.pool.stride[axis]}
+    if isinstance(layer, PixelConv2d):
+        fields |= {"multiplier": layer.multiplier, "offset": layer.offset}
     return [f"{name}_{key} = {value}" for key, value in fields.items()]
 
 
@@ -216,7 +221,8 @@ def _initialiser(array: NDArray[Any]) -> str:
     if array.ndim > 1:
         return "{" + ",\n".join(_initialiser(part) for part in array) + "}"
     if array.dtype.kind == "f":
-        return "{" + ", ".join(f"{float(value).hex()}f" for value in array) + "}"
+        # The shortest decimals that read back as the same float32: C++ has hexadecimal ones only since 2017.
+        return "{" + ", ".join(f"{np.format_float_scientific(value, trim='0')}f" for value in array) + "}"
     if array.dtype == np.int32:  # the smallest int32 has no literal of its own in C
         return "{" + ", ".join(str(v) if v > -(2**31) else "(-2147483647 - 1)" for v in array.tolist()) + "}"
     suffix = {"uint64": "ull", "uint32": "u"}.get(array.dtype.name, "")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,13 +14,14 @@ from numpy.typing import NDArray
 from refdesign.design.mat import LARGEST_FILE, kernel_from_bytes, write_mat
 from refdesign.design.published import published, published_names
 from refdesign.errors import RefdesignError
-from refdesign.formats import atomic
-from refdesign.formats.archives import Archive
+from refdesign.formats import atomic, npz
 from refdesign.formats.files import naming, read_bytes
 from refdesign.parameters import ThresholdKernel
 
 SUFFIXES = (".mat", ".json", ".npz")
 """The endings of kernels' files."""
+
+_FIELDS = ("values", "levels", "level_set")
 
 
 def read(path: str | os.PathLike[str]) -> ThresholdKernel:
@@ -56,8 +55,8 @@ def from_bytes(data: bytes, suffix: str) -> ThresholdKernel:
         values = kernel_from_bytes(data)
         known = published_as(values)
         return published(known[0]) if known else ThresholdKernel(values)
-    fields = _json(data) if suffix == ".json" else _arrays(data)
-    found = {key: _array(key, fields[key]) for key in ("values", "levels", "level_set") if fields.get(key) is not None}
+    fields = _json(data) if suffix == ".json" else npz.from_bytes(data, LARGEST_FILE, _FIELDS)
+    found = {key: _array(key, fields[key]) for key in _FIELDS if fields.get(key) is not None}
     if "values" not in found:
         raise RefdesignError("values: is missing, expected the thresholds of a kernel")
     levels = found.get("levels")
@@ -141,34 +140,6 @@ def _json(data: bytes) -> Mapping[str, Any]:
     if not isinstance(plain, dict):
         raise RefdesignError("found no object, expected a kernel with its 'values'")
     return plain
-
-
-def _arrays(data: bytes) -> Mapping[str, Any]:
-    archive = Archive(data)
-    return {
-        name.removesuffix(".npy"): _npy(archive.read(name, LARGEST_FILE))
-        for name in ("values.npy", "levels.npy", "level_set.npy")
-        if name in archive.names
-    }
-
-
-_NPY = re.compile(
-    rb"\{'descr': '([<|][fiu][1248])', 'fortran_order': (True|False), "
-    rb"'shape': \(((?:\d{1,6}, ?){0,2}(?:\d{1,6},?)?)\), ?\} *\n"
-)
-
-
-def _npy(data: bytes) -> NDArray[Any]:
-    """An array in NumPy's format, whose header is matched letter by letter: it is no expression here."""
-    match = _NPY.match(data, 10)
-    if data[:6] != b"\x93NUMPY" or match is None or int.from_bytes(data[8:10], "little") != match.end() - 10:
-        raise RefdesignError("found no array of numbers in the archive: damaged, or of another type")
-    dtype, order = np.dtype(match[1].decode()), "F" if match[2] == b"True" else "C"
-    shape = tuple(int(extent) for extent in match[3].decode().split(",") if extent.strip())
-    rest = data[match.end() :]
-    if len(rest) != math.prod(shape) * dtype.itemsize:
-        raise RefdesignError(f"found {len(rest)} bytes for {dtype} of shape {shape}, expected as many as it has")
-    return np.frombuffer(rest, dtype).reshape(shape, order="F" if order == "F" else "C")
 
 
 def _array(key: str, value: Any) -> NDArray[Any]:

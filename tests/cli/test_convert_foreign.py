@@ -110,6 +110,26 @@ def test_kernels_are_converted_and_shown(tmp_path: Path) -> None:
     assert "found the ending '.onnx'" in refused("convert", path, tmp_path / "k.onnx")
 
 
+@pytest.mark.parametrize("ending", [".json", ".npz"])
+def test_a_kernel_is_shown_and_converted_in_every_format_it_is_written_in(ending: str, tmp_path: Path) -> None:
+    path, back = tmp_path / f"k{ending}", tmp_path / "k.mat"
+    good("convert", "threshold_2x2_v1", path)
+    assert good("info", path).splitlines()[0].endswith("published as threshold_2x2_v1, its thresholds among 6 levels")
+    good("convert", path, back)
+    assert json.loads(good("info", back, "--json"))["values"] == json.loads(good("info", path, "--json"))["values"]
+
+
+def test_arrays_for_firmware_are_listed(tmp_path: Path) -> None:
+    path = tmp_path / "net.npz"
+    good("convert", "digits-sign", path, "--word-bits", "8")
+    shown = json.loads(good("info", path, "--json"))
+    found = {entry["name"]: (entry["dtype"], entry["shape"]) for entry in shown["arrays"]}
+    assert found["conv2_weights"] == ("uint8", [64, 3, 3, 8])
+    assert found["conv2_threshold"] == ("int32", [1, 1, 64])
+    assert "no network is read from .npz" in good("info", path)
+    assert "values: is missing" in refused("convert", path, tmp_path / "net.onnx")
+
+
 def test_the_authors_scores_are_read() -> None:
     scores = require("data/released/threshold_metrics.mat")
     shown = good("info", scores)

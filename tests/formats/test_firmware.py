@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import shutil
 import subprocess
@@ -81,9 +82,9 @@ def test_a_compiled_layer_agrees(word_bits: int, language: str, tmp_path: Path) 
     shift = f"({word_bits - 1} - d % BITS)" if big else "(d % BITS)"
     program = PROGRAM.replace("SHIFT", shift).replace("BITS", str(word_bits)).replace("-ONE", "1" if big else "-1")
     (tmp_path / "main.c").write_text(program.replace("ONE", "-1" if big else "1"))
-    standard = "c99" if language == "c" else "c++17"
-    flags = ["-x", language, f"-std={standard}", "-O1", "-Wall", "-Werror", "-Wno-unused-variable",
-             "-Wno-unused-const-variable"]  # fmt: skip
+    standard = "c99" if language == "c" else "c++11"
+    flags = ["-x", language, f"-std={standard}", "-O1", "-Wall", "-Wextra", "-pedantic", "-Werror",
+             "-Wno-unused-variable", "-Wno-unused-const-variable"]  # fmt: skip
     subprocess.run([compiler, *flags, "main.c", "-o", "main"], cwd=tmp_path, check=True, timeout=120)
     x = np.random.default_rng(13).integers(0, 256, (1, *net.input_shape), dtype=np.uint8)
     wanted = net.run(x, outputs=["conv-1.bits", "conv-2.bits"])
@@ -102,6 +103,30 @@ def test_a_header_has_several_rows_of_one_word_in_a_line(tmp_path: Path) -> None
     first = re.findall(r"(\d+)ull", lines[start])
     assert first == [str(value) for value in values[: len(first)]]
     assert len(first) > 1
+
+
+def test_a_header_says_how_a_layer_reads_its_input(tmp_path: Path) -> None:
+    firmware.write_header(network(), tmp_path / "net.h")
+    text = (tmp_path / "net.h").read_text()
+    assert "conv_1_multiplier = 1, conv_1_offset = 0 }" in text
+    assert "// conv_2: padding is 'zeros'" in text
+    assert "conv_1: padding" not in text
+
+
+def test_floats_in_a_header_read_back_bit_for_bit(tmp_path: Path) -> None:
+    layer = network().layers[2]
+    assert isinstance(layer, BinaryDense)
+    assert layer.batch_norm is not None
+    mean = np.array([1e-45, -3.4028235e38, 0.1, -0.0, 16777217], np.float32)
+    net = dataclasses.replace(
+        network(), layers=(*network().layers[:2],
+                           dataclasses.replace(layer, batch_norm=dataclasses.replace(layer.batch_norm, mean=mean)))
+    )  # fmt: skip
+    firmware.write_header(net, tmp_path / "net.h")
+    found = re.search(r"last_mean\[5\] = \{(.*)\};", (tmp_path / "net.h").read_text())
+    assert found is not None
+    written = np.array([value.removesuffix("f") for value in found[1].split(", ")]).astype(np.float32)
+    np.testing.assert_array_equal(written.view(np.uint32), mean.view(np.uint32))
 
 
 def test_the_archive_holds_the_arrays_and_is_reproducible(tmp_path: Path) -> None:
