@@ -1,7 +1,8 @@
 """Fault campaigns: many random faults, the same in every network, with intervals; interrupted ones go on.
 
 Trial k of a structure draws its fault from the seed, the structure and k alone, so the order and the number of runs do
-not matter, and networks that are compared see the same faults (where their memories are of the same size).
+not matter, and networks that are compared see the same faults (where their memories are of the same size). A trial is
+one fault; with rates it is one draw of every bit (`simulator.error_rates`), at each of the rates.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from itertools import product
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,10 +24,14 @@ from scipy.stats import t as student
 
 from refdesign.errors import RefdesignError
 from refdesign.run import class_logits
-from simulator.faults import EFFECTS, STRUCTURES, FaultySimulator, random_fault, sizes
+from simulator.error_rates import RATED, logits_at_rate
+from simulator.faults import EFFECTS, STRUCTURES, Fault, FaultySimulator, random_fault, sizes
 from simulator.run import Simulator
+from simulator.stage import StageSchedule
 
 Row = dict[str, Any]
+Key = tuple[str, str, float | None, int]
+"""Of a row: network, structure, rate, trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +45,8 @@ class Plan:
         bits: bits that go wrong together.
         effect: `"flip"`, `"stuck_at_0"` or `"stuck_at_1"`.
         permanent: or transient.
+        rates: probabilities with which every bit of a structure goes wrong, instead of one fault.
+        layers: where faults strike; none named is everywhere.
 
     >>> Plan(structures=("weights",), trials=3).bits
     1
@@ -49,6 +58,8 @@ class Plan:
     bits: int = 1
     effect: str = "flip"
     permanent: bool = True
+    rates: tuple[float, ...] = ()
+    layers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for structure in self.structures:
@@ -62,6 +73,11 @@ class Plan:
             raise RefdesignError(
                 f"campaign: found trials {self.trials}, bits {self.bits}, seed {self.seed}, expected at least 1, 1, 0"
             )
+        if self.rates and (self.bits > 1 or not self.permanent):
+            raise RefdesignError("campaign, rates: found neighbouring or transient bits beside them, expected neither")
+        for structure in self.structures:
+            if self.rates and structure not in RATED:
+                raise RefdesignError(f"campaign, rates: found {structure}, expected some of {', '.join(RATED)}")
 
 
 def run_campaign(
@@ -84,12 +100,13 @@ def run_campaign(
         progress: called with (trials done, trials in all).
 
     Returns:
-        One row a trial: network, structure, trial, layer, bit, images, correct (under the fault), clean_correct,
-        corrupted (images whose logits changed), changed (images whose prediction changed).
+        One row a trial: network, structure, rate (None for one fault), trial, layer and bit (None with a rate), images,
+        correct (under the fault), clean_correct, corrupted (images whose logits changed), changed (images whose
+        prediction changed).
 
     Raises:
-        RefdesignError: a structure that no network has; a file of another campaign, or one that cannot be read or
-            written.
+        RefdesignError: a structure or a layer that no network has; a file of another campaign, or one that cannot be
+            read or written.
 
     A network without a structure (plain Sign has no phase counters to configure) has no rows of it.
 
@@ -104,48 +121,62 @@ def run_campaign(
     """
     done = _Done(path, {"plan": asdict(plan), "networks": list(simulators), "images": len(images)})
     has = {
-        name: [s for s in plan.structures if any(np.prod(sizes(stage, s)) for stage in simulator.stages)]
+        name: [s for s in plan.structures if any(np.prod(sizes(stage, s)) for stage in _struck_stages(simulator, plan))]
         for name, simulator in simulators.items()
     }
     for structure in plan.structures:
         if not any(structure in found for found in has.values()):
-            raise RefdesignError(f"campaign: {' and '.join(map(repr, simulators))} have no {structure} in their stages")
-    total = plan.trials * sum(map(len, has.values()))
+            where = ", ".join(plan.layers) or "their stages"
+            raise RefdesignError(f"campaign: {' and '.join(map(repr, simulators))} have no {structure} in {where}")
+    rates = plan.rates or (None,)
+    total = plan.trials * len(rates) * sum(map(len, has.values()))
     rows: list[Row] = []
     for name, simulator in simulators.items():
         faulty: FaultySimulator | None = None
         for structure in has[name]:
-            for trial in range(plan.trials):
-                key = (name, structure, trial)
+            for rate, trial in product(rates, range(plan.trials)):
+                key = (name, structure, rate, trial)
                 if key not in done.rows:
                     faulty = faulty or FaultySimulator(simulator, images)
-                    done.add(key, _trial(faulty, labels, plan, name, structure, trial))
+                    done.add(key, _trial(faulty, labels, plan, key))
                 rows.append(done.rows[key])
                 if progress is not None:
                     progress(len(rows), total)
     return rows
 
 
-def _trial(
-    faulty: FaultySimulator, labels: NDArray[np.int64], plan: Plan, name: str, structure: str, trial: int
-) -> Row:
-    rng = np.random.default_rng([plan.seed, STRUCTURES.index(structure), trial])
-    fault = random_fault(
-        rng,
-        faulty.simulator.stages,
-        structure=structure,
-        bits=plan.bits,
-        effect=plan.effect,
-        permanent=plan.permanent,
-    )
-    clean, logits = class_logits(faulty.clean["logits"]), class_logits(faulty.logits(fault))
+def _struck_stages(simulator: Simulator, plan: Plan) -> tuple[StageSchedule, ...]:
+    """The stages in which faults strike."""
+    return tuple(map(simulator.stage, plan.layers)) or simulator.stages
+
+
+def _trial(faulty: FaultySimulator, labels: NDArray[np.int64], plan: Plan, key: Key) -> Row:
+    name, structure, rate, trial = key
+    seed = (plan.seed, STRUCTURES.index(structure), trial)
+    fault: Fault | None = None
+    if rate is None:
+        fault = random_fault(
+            np.random.default_rng(seed),
+            _struck_stages(faulty.simulator, plan),
+            structure=structure,
+            bits=plan.bits,
+            effect=plan.effect,
+            permanent=plan.permanent,
+        )
+        found = faulty.logits(fault)
+    else:
+        found = logits_at_rate(
+            faulty.simulator, faulty.images, structure, rate, seed=seed, effect=plan.effect, layers=plan.layers
+        )
+    clean, logits = class_logits(faulty.clean["logits"]), class_logits(found)
     predicted, expected = logits.argmax(axis=1), clean.argmax(axis=1)
     return {
         "network": name,
         "structure": structure,
+        "rate": rate,
         "trial": trial,
-        "layer": fault.layer,
-        "bit": fault.bit,
+        "layer": fault.layer if fault else None,
+        "bit": fault.bit if fault else None,
         "images": len(labels),
         "correct": int((predicted == labels).sum()),
         "clean_correct": int((expected == labels).sum()),
@@ -158,7 +189,7 @@ class _Done:
     """The trials that are done, in memory and, where there is one, in a file."""
 
     def __init__(self, path: str | PathLike[str] | None, header: Row) -> None:
-        self.rows: dict[tuple[str, str, int], Row] = {}
+        self.rows: dict[Key, Row] = {}
         self.path = None if path is None else Path(path)
         if self.path is None:
             return
@@ -174,13 +205,13 @@ class _Done:
                 raise RefdesignError(f"{path}: found another campaign's trials, expected those of {header}")
             for line in lines[1:]:
                 row = json.loads(line)
-                self.rows[row["network"], row["structure"], row["trial"]] = row
+                self.rows[row["network"], row["structure"], row["rate"], row["trial"]] = row
         except OSError as error:
             raise RefdesignError(f"{path}: {error.strerror}") from None
         except (UnicodeDecodeError, json.JSONDecodeError, TypeError, KeyError):
             raise RefdesignError(f"{path}: found no campaign, expected JSON lines of trials") from None
 
-    def add(self, key: tuple[str, str, int], row: Row) -> None:
+    def add(self, key: Key, row: Row) -> None:
         self.rows[key] = row
         if self.path is not None:
             with self.path.open("a", encoding="utf-8") as file:
@@ -192,7 +223,8 @@ class Estimate:
     """A mean and its interval.
 
     Attributes:
-        mean, low, high: the estimate; low and high are NaN where one cluster leaves no way to tell.
+        mean, low, high: the estimate; low and high are NaN where there is no way to tell: from one cluster, or from
+            values that are all the same.
         clusters: the number of independent draws behind it (the smaller of networks and faults where both vary).
     """
 
@@ -229,12 +261,15 @@ def clustered(values: Sequence[float], clusters: Sequence[Iterable[object]], con
         together = variance - _cluster_variance(residuals, list(zip(*ways, strict=True)))
         variance = together if together > 0 else max(variances)
     fewest = min(len(set(way)) for way in ways)
+    if not variance:
+        return Estimate(mean, math.nan, math.nan, fewest)
     reach = float(student.ppf((1 + confidence) / 2, fewest - 1)) * math.sqrt(variance)
     return Estimate(mean, mean - reach, mean + reach, fewest)
 
 
-def _share(estimate: Estimate) -> Estimate:
-    """A mean of shares: its interval ends where shares do (NaN stays NaN)."""
+def _mean_share(rows: Sequence[Row], ways: Sequence[Iterable[object]], confidence: float, column: str) -> Estimate:
+    """The mean share of images of a column; its interval ends where shares do (NaN stays NaN)."""
+    estimate = clustered([row[column] / row["images"] for row in rows], ways, confidence)
     return replace(estimate, low=max(estimate.low, 0.0), high=min(estimate.high, 1.0))
 
 
@@ -275,8 +310,9 @@ def summarise(
         confidence: of the intervals.
 
     Returns:
-        For each group its columns; `trials`; `accuracy_drop` and `corrupted` (means over trials, clustered by fault and
-        network), `any_corruption` (the share of faults that change any logit, Wilson over the faults), as `Estimate`s.
+        For each group its columns; `trials`; as `Estimate`s `accuracy`, `accuracy_drop`, `corrupted` and `changed`
+        (images with other logits, with other predictions), means over trials, clustered by fault and network, and
+        `any_corruption` (the share of faults that change any logit, Wilson over the faults).
         A single fault tells nothing about others: its means have no interval. Groups are in order: networks as they
         come, structures as in `STRUCTURES`, layers by name, bits by number.
     """
@@ -293,19 +329,22 @@ def summarise(
     result = []
     for key in sorted(grouped, key=order):
         members = grouped[key]
-        clusters = [[(row["structure"], row["trial"]) for row in members], [row["network"] for row in members]]
+        draws = [(row["structure"], row["rate"], row["trial"]) for row in members]
+        clusters: list[list[Any]] = [draws, [row["network"] for row in members]]
         drop = [(row["clean_correct"] - row["correct"]) / row["images"] for row in members]
-        corrupted = [row["corrupted"] / row["images"] for row in members]
         # The same fault in several networks is one draw.
         struck = float(np.mean([row["corrupted"] > 0 for row in members]))
         faults = len(set(clusters[0]))
         ways = clusters if faults > 1 else []
+        shares = partial(_mean_share, members, ways, confidence)
         result.append(
             {
                 **dict(zip(by, key, strict=True)),
                 "trials": len(members),
+                "accuracy": shares("correct"),
                 "accuracy_drop": clustered(drop, ways, confidence),
-                "corrupted": _share(clustered(corrupted, ways, confidence)),
+                "corrupted": shares("corrupted"),
+                "changed": shares("changed"),
                 "any_corruption": wilson(struck * faults, faults, confidence),
             }
         )

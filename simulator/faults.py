@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -205,14 +206,13 @@ def _check_sites(stage: StageSchedule, fault: Fault) -> None:
         )
 
 
-def _struck(word: int, bit: int, effect: str) -> int:
-    """A word with one bit changed.
+def struck(words: Any, mask: Any, effect: str) -> Any:
+    """A word, or an array of words, with the bits of a mask changed.
 
-    >>> _struck(0b100, 2, "flip"), _struck(0b100, 0, "stuck_at_1"), _struck(0b100, 2, "stuck_at_0")
+    >>> struck(0b100, 0b100, "flip"), struck(0b100, 0b001, "stuck_at_1"), struck(0b100, 0b100, "stuck_at_0")
     (0, 5, 0)
     """
-    mask = 1 << bit
-    return {"flip": word ^ mask, "stuck_at_0": word & ~mask, "stuck_at_1": word | mask}[effect]
+    return {"flip": words ^ mask, "stuck_at_0": words & ~mask, "stuck_at_1": words | mask}[effect]
 
 
 def _at_window(faulty: Array, clean: Array, window: int | None) -> Array:
@@ -229,7 +229,7 @@ def _faulty_weights(memory: StageMemory, fault: Fault) -> NDArray[np.uint64]:
     weights = memory.weights.copy()
     for pe, address, bit in fault.sites:
         word = int(weights[pe, address, bit // 64])
-        weights[pe, address, bit // 64] = np.uint64(_struck(word, bit % 64, fault.effect))
+        weights[pe, address, bit // 64] = np.uint64(struck(word, 1 << bit % 64, fault.effect))
     return weights
 
 
@@ -238,7 +238,7 @@ def _faulty_thresholds(stage: StageSchedule, memory: StageMemory, fault: Fault) 
     limit, flip = memory.limit.copy(), memory.flip.copy()
     for pe, address, bit in fault.sites:
         word = int(flip[pe, address]) << width | int(limit[pe, address]) & (1 << width) - 1
-        word = _struck(word, bit, fault.effect)
+        word = struck(word, 1 << bit, fault.effect)
         low = word & (1 << width) - 1
         limit[pe, address] = low - (low >> width - 1 << width)
         flip[pe, address] = bool(word >> width)
@@ -258,9 +258,8 @@ def _accumulator_hook(stage: StageSchedule, fault: Fault) -> Hook:
             slots = (
                 slice(site_pe, None, pe) if fault.window is None else slice(nf * pe + site_pe, nf * pe + site_pe + 1)
             )
-            values = sums[chosen, slots]
             mask = np.int64(1 << bit) if bit < 63 else np.int64(-(1 << 63))
-            changed = {"flip": values ^ mask, "stuck_at_0": values & ~mask, "stuck_at_1": values | mask}[fault.effect]
+            changed = struck(sums[chosen, slots], mask, fault.effect)
             if width < 64:
                 changed = (changed + (1 << width - 1)) % (1 << width) - (1 << width - 1)
             sums[chosen, slots] = changed
@@ -276,8 +275,7 @@ def _faulty_bits(stage: StageSchedule, bits: NDArray[np.bool_], fault: Fault) ->
         channel = int(stage.channels[nf, pe])
         if channel < 0:
             continue
-        values = flat[:, chosen, channel]
-        flat[:, chosen, channel] = ~values if fault.effect == "flip" else fault.effect == "stuck_at_1"
+        flat[:, chosen, channel] = struck(flat[:, chosen, channel], np.True_, fault.effect)
     return result
 
 
@@ -286,7 +284,7 @@ def _faulty_phases(stage: StageSchedule, fault: Fault) -> tuple[Array, Array]:
     width = sizes(stage, "configuration")[2]
     registers = [*stage.origin, stage.period[0] - 1, stage.period[1] - 1]
     for register, _, bit in fault.sites:
-        registers[register] = _struck(registers[register], bit, fault.effect)
+        registers[register] = struck(registers[register], 1 << bit, fault.effect)
     rows, columns = (
         np.array(list(phase_counter(extent, pool, start, last, width)), dtype=np.int64)
         for extent, pool, start, last in zip(stage.output_map, stage.pool, registers[:2], registers[2:], strict=True)

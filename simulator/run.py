@@ -6,7 +6,7 @@ change the bits (`simulator.arithmetic`). The plain model, `simulator.stepping`,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -121,7 +121,9 @@ class Simulator:
         self,
         images: NDArray[np.uint8] | NDArray[np.bool_],
         *,
-        hooks: dict[str, Hook] | None = None,
+        hooks: Mapping[str, Hook] | None = None,
+        memories: Mapping[str, StageMemory] | None = None,
+        noise: Mapping[str, Callable[[NDArray[np.bool_]], NDArray[np.bool_]]] | None = None,
         start: str | None = None,
         wanted: frozenset[str] | None = None,
     ) -> dict[str, Array]:
@@ -130,6 +132,8 @@ class Simulator:
         Args:
             images: uint8 (N, H, W, C); or, with `start`, the bits that this layer reads, bool.
             hooks: by layer, what happens to accumulators (`simulator.arithmetic.Hook`).
+            memories: by layer, other memories than the accelerator's.
+            noise: by layer, what becomes of the bits (N, rows, columns, O) that leave it.
             start: the layer to start from.
             wanted: which outputs to give; None is all.
 
@@ -146,8 +150,9 @@ class Simulator:
         if first == 0:
             check_images(self.network, images.astype(np.uint8, copy=False))
         maps: Array | PackedBits = images if first == 0 else pack_bool(images.astype(np.bool_))
-        for stage, engine in zip(self.stages[first:], self._engines[first:], strict=True):
+        for stage in self.stages[first:]:
             name = stage.name
+            engine = self.engine(name, (memories or {}).get(name))
             sums = engine.accumulate(maps, (hooks or {}).get(name))
             keep(f"{name}.accumulator", sums)
             pooled = sums if stage.layer.pool is None else max_pool2d(sums, stage.pool)
@@ -157,6 +162,8 @@ class Simulator:
                 keep("logits", pooled, self._logits)
                 break
             bits = engine.decide(sums, pooled)
+            if noise and name in noise:
+                bits = noise[name](bits)
             keep(f"{name}.bits", bits, _signs)
             maps = pack_bool(bits)
         return found

@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from simulator.campaign import Estimate
 
 _GROUPS = ("structure", "layer", "bit")
+_SHOWN = {
+    "accuracy_drop": "accuracy drop", "corrupted": "images with other logits", "any_corruption": "faults that show"
+}  # fmt: skip
+_SHOWN_AT_RATES = {
+    "accuracy": "accuracy", "accuracy_drop": "accuracy drop", "changed": "images with other predictions"
+}  # fmt: skip
+"""Columns of the table by the summary's names: of single faults, and of error rates."""
 
 
 @click.command()
@@ -34,14 +41,20 @@ _GROUPS = ("structure", "layer", "bit")
     "--effect", type=click.Choice(("flip", "stuck_at_0", "stuck_at_1")), default="flip", show_default=True,
     help="What happens to a bit.",
 )  # fmt: skip
+@click.option(
+    "--error-rate", "rates", multiple=True, type=click.FloatRange(0, 1), metavar="P",
+    help="Instead of one fault: every bit is wrong with this probability. Repeat it for a curve.",
+)  # fmt: skip
+@click.option("--layer", "layers", multiple=True, help="Where faults strike (default: all layers).")
 @click.option("--transient", is_flag=True, help="In one cycle of every image, instead of in all.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the faults.")
-@click.option("--by", type=click.Choice(_GROUPS), multiple=True, default=("structure",), help="Group the table by.")
+@click.option("--by", type=click.Choice(_GROUPS), multiple=True, help="Group the table by (default: structure).")
 @click.option("--pe", type=click.IntRange(min=1), default=16, show_default=True, help="Most output channels at once.")
 @click.option("--simd", type=click.IntRange(min=1), default=64, show_default=True, help="Most input bits a cycle.")
 @click.option(
     "--save", type=click.Path(path_type=Path), help="JSON lines, one a trial; an interrupted campaign goes on."
 )
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw accuracy over --error-rate, .png (extra 'plot').")
 @common.root_option
 @common.json_option
 def faults(
@@ -52,30 +65,38 @@ def faults(
     trials: int,
     bits: int,
     effect: str,
+    rates: tuple[float, ...],
+    layers: tuple[str, ...],
     transient: bool,
     seed: int,
     by: tuple[str, ...],
     pe: int,
     simd: int,
     save: Path | None,
+    plot: Path | None,
     root: Path | None,
     as_json: bool,
 ) -> None:
     """Let bits flip or stick in accelerators, and count what it does to predictions.
 
     Each of MODELS runs on an accelerator of its own, and all see the same faults. KIND=MODEL counts several networks
-    (seeds of one recipe) as one kind. Intervals (95 %) of means are clustered by fault and by network; those of shares
-    are Wilson's. "Images corrupted" is the share of images that a fault gives another prediction, "faults that show"
-    the share of faults that do so to one image or more.
+    (seeds of one recipe) as one kind. "Faults that show" is the share of faults that change a logit of one image or
+    more. Its interval (95 %) is Wilson's; those of means are clustered by fault and by network, and absent where all
+    trials gave the same.
+
+    With --error-rate, weights and thresholds are wrong in every cycle, activations once: every bit of every pixel and
+    image draws for itself. What is wrong at a low rate is wrong at a higher one, too.
 
     \b
     Examples:
       refdesign faults digits-sign digits-2d digits --trials 200 --save trials.jsonl
       refdesign faults sign=s0.safetensors sign=s1.safetensors 2d=d0.safetensors 2d=d1.safetensors
       refdesign faults digits --structure thresholds --by bit --transient
+      refdesign faults digits-sign digits --error-rate 0.01 --error-rate 0.03 --error-rate 0.1 --plot curve.png
     """
     own_simulator()
     from simulator.campaign import Plan, run_campaign, summarise
+    from simulator.error_rates import RATED
     from simulator.run import Simulator
     from simulator.schedule import fit
 
@@ -90,25 +111,37 @@ def faults(
     if labels is None:
         raise RefdesignError("images: found none with labels, expected a data set: accuracy needs them")
     images, labels = images[:first], labels[:first]
+    if rates and set(by) - {"structure"}:
+        raise RefdesignError("--by: found layer or bit beside --error-rate, which strikes all of them; see --layer")
+    if plot is not None and not rates:
+        raise RefdesignError("--plot: found no --error-rate, expected some: the plot is of accuracy over them")
+    everywhere = RATED if rates else ("weights", "thresholds", "activations", "accumulators")
     plan = Plan(
-        structures=structures or ("weights", "thresholds", "activations", "accumulators"),
+        structures=structures or everywhere,
         trials=trials,
         seed=seed,
         bits=bits,
         effect=effect,
         permanent=not transient,
+        rates=tuple(sorted(set(rates))),
+        layers=layers,
     )
     simulators = {model: Simulator(network, fit(network, pe=pe, simd=simd)) for model, network in networks.items()}
     with common.progress_bar("faults") as progress:
         rows = run_campaign(simulators, images, labels, plan, path=save, progress=progress)
-    groups = ("network", *dict.fromkeys(by))
+    groups = ("network", *(dict.fromkeys(by) or ("structure",)), *(("rate",) if rates else ()))
     summary = summarise(rows, groups, group=kinds.__getitem__)
+    if plot is not None:
+        from refdesign.cli._rate_picture import error_rate_picture
+
+        error_rate_picture(summary, plot)
     if as_json:
         common.print_json({"trials": rows, "summary": [_plain(row) for row in summary]})
         return
-    made = common.table(*groups, "trials", "accuracy drop", "images corrupted", "faults that show", left=groups)
+    shown = _SHOWN_AT_RATES if rates else _SHOWN
+    made = common.table(*groups, "trials", *shown.values(), left=groups)
     for row in summary:
-        estimates = (percent(row[name]) for name in ("accuracy_drop", "corrupted", "any_corruption"))
+        estimates = (percent(row[name]) for name in shown)
         made.add_row(*(common.cell(row[name]) for name in groups), str(row["trials"]), *estimates)
     common.console().print(made)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from refdesign.models import resnet20
 from tests.cli.command_line import call, good, refused
@@ -196,3 +197,35 @@ def test_faults_need_labels_and_different_networks(tmp_path: Path) -> None:
     assert "found one twice" in refused("faults", "digits", "digits")
     np.save(tmp_path / "images.npy", np.zeros((1, 8, 8, 1), np.uint8))
     assert "found none with labels" in refused("faults", "digits", "--images", tmp_path / "images.npy")
+
+
+def test_accuracy_over_error_rates(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    plot = tmp_path / "curve.png"
+    rates = ("--error-rate", "0.2", "--error-rate", "0", "--error-rate", "0.2")
+    arguments = ("faults", "digits-sign", "digits", "--first", "20", "--trials", "2", "--structure", "weights", *rates)
+    text = good(*arguments, "--plot", plot)
+    assert [line.split()[:4] for line in text.splitlines()[1:]] == [
+        [name, "weights", rate, "2"] for name in ("digits-sign", "digits") for rate in ("0.0", "0.2")
+    ]
+    with Image.open(plot) as picture:
+        assert picture.format == "PNG"
+    facts = json.loads(good(*arguments, "--layer", "conv1", "--json"))
+    assert all(row["layer"] is None and row["bit"] is None for row in facts["trials"])
+    clean = facts["summary"][0]["accuracy"]
+    assert clean == {"mean": 1.0, "low": None, "high": None}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--error-rate", "0.1", "--by", "bit"), "--by: found layer or bit beside --error-rate"),
+        (("--plot", "x.png"), "--plot: found no --error-rate"),
+        (("--error-rate", "0.1", "--transient"), "campaign, rates: found neighbouring or transient bits"),
+        (("--error-rate", "2"), "Invalid value for '--error-rate'"),
+        (("--layer", "conv9"), "layer: found 'conv9', expected one of conv1"),
+        (("--layer", "dense2", "--structure", "thresholds"), "'digits' have no thresholds in dense2"),
+    ],
+)
+def test_faults_that_cannot_be_drawn_are_refused(arguments: tuple[str, ...], message: str) -> None:
+    assert message in refused("faults", "digits", "--first", "2", "--trials", "1", *arguments)

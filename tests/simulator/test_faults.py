@@ -242,6 +242,10 @@ def test_intervals_know_clusters() -> None:
     assert rough.high - 0.5 == pytest.approx(12.706 * 0.25**0.5, rel=1e-4)
     assert fine.high - 0.5 == pytest.approx(3.182 * (1 / 12) ** 0.5, rel=1e-3)
     assert np.isnan(clustered([0.5, 0.5], [["a", "a"]]).low)
+    # Values that are all the same say nothing of how far others may lie.
+    same = clustered([0.25, 0.25, 0.25], [["a", "b", "c"]])
+    assert (same.mean, same.clusters) == (0.25, 3)
+    assert np.isnan([same.low, same.high]).all()
     # Wilson's interval for 1 of 10, from its published formula: 0.0179 to 0.4042.
     estimate = wilson(1, 10)
     assert (round(estimate.low, 4), round(estimate.high, 4)) == (0.0179, 0.4042)
@@ -257,7 +261,8 @@ def test_plain_sign_has_no_phase_counters_to_configure() -> None:
     rows = run_campaign(simulators, images, labels, plan, progress=lambda *done: seen.append(done))
     assert [row["network"] for row in rows] == ["digits-2d"] * 3
     assert seen[-1] == (3, 3)
-    assert summarise(rows, ("structure",))[0]["corrupted"].high <= 1
+    (row,) = summarise([{**row, "corrupted": 7 - row["trial"]} for row in rows], ("structure",))
+    assert (row["corrupted"].mean, row["corrupted"].high) == (pytest.approx(6 / 7), 1)  # shares of at most 1
     with pytest.raises(RefdesignError, match="'digits-sign' have no configuration in their stages"):
         run_campaign({"digits-sign": simulators["digits-sign"]}, images, labels, plan)
 
