@@ -36,9 +36,9 @@ def plain(layer: Layer) -> Layer:
 
 
 def same(a: object, b: object) -> bool:
-    """Whether two fields are equal, arrays to the bit; a kernel of zeros is no kernel."""
-    if isinstance(a, ThresholdKernel) and not a.values.any():
-        return b is None
+    """Whether two fields are equal, arrays to the bit; a kernel of zeros may have come back as none."""
+    if isinstance(a, ThresholdKernel) and b is None:
+        return not a.values.any()
     if isinstance(a, (PackedBits, BatchNorm, ThresholdKernel)):
         return type(a) is type(b) and all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(a))
     if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):

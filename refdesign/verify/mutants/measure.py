@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -115,7 +116,8 @@ def _results(jobs: list[tuple[str, int, int, bool]], workers: int) -> Iterator[K
     if workers == 1:
         yield from map(_measure_one, jobs)
         return
-    with ProcessPoolExecutor(workers) as pool:
+    # Started afresh, not forked: a fork of a process with threads can hang.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         yield from pool.map(_measure_one, jobs)
 
 

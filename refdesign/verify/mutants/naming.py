@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -124,7 +125,8 @@ def name_all(
             if progress is not None:
                 progress(len(found), len(jobs))
         return found
-    with ProcessPoolExecutor(workers) as pool:
+    # Started afresh, not forked: a fork of a process with threads can hang.
+    with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
         for naming in pool.map(_name_one, jobs, chunksize=len(grounds)):
             found.append(naming)
             if progress is not None:
