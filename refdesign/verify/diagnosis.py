@@ -20,6 +20,7 @@ from refdesign.verify.hypotheses import CATALOGUE
 from refdesign.verify.implementation import Images, others
 from refdesign.verify.mending import mend
 from refdesign.verify.rounding import exact_logits, source_of_logits
+from refdesign.verify.scoring import Scorer
 from refdesign.verify.search import Fit, Search
 from refdesign.verify.telling import Ask, Candidate, Telling, in_order
 
@@ -28,6 +29,7 @@ __all__ = ["Diagnosis", "Explanation", "diagnose"]
 _SEARCHES = 4  # each with the fresh images that refuted the one before; the last looks for no wrong entries
 _SHARPENINGS = 4  # rounds of images that tell wrong entries apart
 _TOGETHER = 8  # images that are asked again by themselves
+_ALONE = 3  # and so many of them one by one
 _FRESH = 24
 
 
@@ -77,6 +79,7 @@ def diagnose(
     diagnosis = Diagnosis()
     if ask is not None:
         sample, diagnosis.depends_on = _asked_again(sample, ask)
+        diagnosis.right_alone = diagnosis.depends_on == "batch" and _right_alone(network, sample, ask)
     if ask is not None and diagnosis.depends_on is None:
         sample = _sharpened(network, sample, ask, budget, seed)
     for left in reversed(range(_SEARCHES)):
@@ -167,6 +170,19 @@ def _asked_again(sample: Sample, ask: Ask) -> tuple[Sample, str | None]:
     if second is None or not _alike(second, first):
         return sample, "run"
     return Sample(sample.numbers[: len(images)], images, first), "batch"
+
+
+def _right_alone(network: NetworkData, sample: Sample, ask: Ask) -> bool:
+    """Whether some images are answered as by the reference, each asked by itself."""
+    for row in range(min(_ALONE, len(sample.images))):
+        image = sample.images[row : row + 1]
+        outputs = _answered(image, ask, tuple(sample.outputs))
+        if outputs is None:
+            return False
+        alone = Sample(sample.numbers[row : row + 1], image, outputs)
+        if not Scorer(network, alone, _tolerance(network, alone)).equal:
+            return False
+    return True
 
 
 def _answered(images: Images, ask: Ask, names: Sequence[str]) -> dict[str, NDArray[Any]] | None:

@@ -88,6 +88,7 @@ class OutputCount:
         rounded: how many are not the reference's own and do not differ either: they lie within the rounding bound.
         furthest: how far those are from the exact value, as a share of their bound, from 0 to 1.
         images: how many images have a differing value.
+        image_step: the greatest number of which all of them are multiples apart; 0 below two.
         by_channel, by_position, by_phase: int64 counts, shapes (C,), (H, W) and (m, n); None where the output has
             no such axes.
         first: (image, *index) of the first difference, with the two values.
@@ -104,6 +105,7 @@ class OutputCount:
     rounded: int = 0
     furthest: float = 0.0
     images: int = 0
+    image_step: int = 0
     by_channel: NDArray[np.int64] = field(init=False)
     by_position: NDArray[np.int64] | None = None
     first: tuple[int, ...] | None = None
@@ -168,6 +170,7 @@ class OutputCount:
             index = tuple(int(i) for i in np.unravel_index(int(where.argmax()), where.shape))
             self.first = (int(numbers[index[0]]), *index[1:])
             self.first_values = (float(ours[index]), as_number(theirs[index]))
+        self.image_step = int(np.gcd.reduce([self.image_step, *(differing - self.first[0])]))
         self.first_images += [int(n) for n in differing[: FIRST_IMAGES - len(self.first_images)]]
         return where
 

@@ -55,6 +55,7 @@ class Diagnosis:
         nearest: where nothing fits, the single change that explains most.
         depends_on: what an image's answer depends on besides the image: `"batch"`, the images that are asked
             together with it; `"run"`, anything else; None: nothing that showed.
+        right_alone: whether images whose answers depend on others are answered rightly one by one.
         besides: an output that is left out: logits that are right but for their rounding, where that is not explained.
         go_on: where nothing explains the answers, a command that explains the first bit that differs; None: none does.
     """
@@ -66,16 +67,20 @@ class Diagnosis:
     complete: bool = True
     nearest: str | None = None
     depends_on: str | None = None
+    right_alone: bool = False
     besides: str | None = None
     go_on: str | None = None
 
     @property
     def verdict(self) -> str:
         """One line."""
+        alone = " (one by one, images are answered rightly)" if self.right_alone else ""
         depends = {
-            "batch": "an image's answer depends on the others that are asked with it; ",
+            "batch": f"an image's answer depends on the others that are asked with it{alone}; ",
             "run": "the same images are answered otherwise when they are asked again; ",
         }.get(self.depends_on or "", "")
+        if not self.explanations and self.right_alone and not self.tried:
+            return depends.removesuffix("; ")
         if not self.explanations:
             near = f"; nearest is {self.nearest}" if self.nearest else ""
             return f"{depends}no known change or pair explains it ({self.tried:,} tried{near})"
@@ -95,6 +100,7 @@ class Diagnosis:
             "complete": self.complete,
             "nearest": self.nearest,
             "depends_on": self.depends_on,
+            "right_alone": self.right_alone,
             "besides": self.besides,
             "go_on": self.go_on,
         }

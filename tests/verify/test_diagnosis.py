@@ -189,6 +189,23 @@ def test_nan_that_comes_with_the_batch_is_not_said_to_come_with_the_run() -> Non
     assert _diagnosis(NETWORK, broken, seconds=1).depends_on == "batch"
 
 
+def test_images_that_are_right_one_by_one() -> None:
+    """The image before shows through a line buffer; that is said, and no change is looked for."""
+    right = Port(NETWORK)
+
+    def stale(images: Any) -> Any:
+        answer = right(images)
+        answer["second.bits"][1:, 0] = answer["second.bits"][:-1, -1]
+        return answer
+
+    found = _diagnosis(NETWORK, stale, seconds=1)
+    assert found.right_alone
+    assert found.verdict == (
+        "an image's answer depends on the others that are asked with it (one by one, images are answered rightly); "
+        f"no known change or pair explains it ({found.tried} tried)"
+    )
+
+
 def test_noise_is_not_explained() -> None:
     random = np.random.default_rng(1)
 

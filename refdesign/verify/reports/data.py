@@ -10,6 +10,7 @@ from refdesign.verify.compare import COULD_NOT_RUN, EQUAL, Verdict
 from refdesign.verify.diagnosis import Diagnosis
 from refdesign.verify.differences import OutputCount
 from refdesign.verify.implementation import comparable_outputs, expected_shape
+from refdesign.verify.patterns import patterns
 from refdesign.verify.rounding import says
 
 FORMAT = "refdesign.verify/1"
@@ -112,6 +113,7 @@ def _count(count: OutputCount) -> dict[str, Any]:
         "first": None if count.first is None else list(count.first),
         "first_values": None if count.first_values is None else [_finite(value) for value in count.first_values],
         "first_images": list(count.first_images),
+        "patterns": patterns(count),
         "by_channel": count.by_channel.tolist(),
         "by_phase": None if by_phase is None else by_phase.tolist(),
         "by_position": None if count.by_position is None else count.by_position.tolist(),

@@ -31,7 +31,8 @@ def to_xml(report: dict[str, Any]) -> bytes:
         case = _case(suite, report, name)
         if count["differing"]:
             why = report["diagnosis"] or {}
-            text = "\n".join(str(why[key]) for key in ("verdict", "go_on") if why.get(key) is not None)
+            reasons = [str(why[key]) for key in ("verdict", "go_on") if why.get(key) is not None]
+            text = "\n".join([*(f"differs {pattern}" for pattern in count["patterns"]), *reasons])
             message = f"{count['differing']} of {count['values']} values differ, first at {count['first']}"
             _add(case, "failure", message, text)
     for name in report["not_compared"]:

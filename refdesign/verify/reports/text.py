@@ -115,8 +115,8 @@ def number(value: float | str) -> str:
 
 
 def where_it_differs(name: str, count: dict[str, Any]) -> list[str]:
-    """Where an output differs: by phase, by position, by channel."""
-    found = []
+    """Where an output differs: what the places have in common; by phase, by position, by channel."""
+    found = [f"{name} differs {pattern}" for pattern in count["patterns"]]
     if count["by_phase"] is not None and len(count["by_phase"]) * len(count["by_phase"][0]) > 1:
         rows = " / ".join(" ".join(f"{value:,}" for value in row) for row in count["by_phase"])
         found.append(f"{name} differs by phase: {rows}")
