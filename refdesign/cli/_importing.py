@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import click
 
 from refdesign import api, models
+from refdesign.checks import meant
 from refdesign.conventions import ARITHMETICS, PRESETS
 from refdesign.design import published, published_names
 from refdesign.errors import RefdesignError
@@ -140,4 +141,9 @@ def kernel(text: str) -> ThresholdKernel:
     >>> kernel("threshold_2x2_v1").shape
     (2, 2, 1)
     """
-    return published(text) if text in published_names() else kernels.read(text)
+    names = published_names()
+    if text not in names and not Path(text).exists():
+        raise RefdesignError(
+            f"{text}: found no such file, expected a kernel file or one of {', '.join(names)}{meant(text, names)}"
+        )
+    return published(text) if text in names else kernels.read(text)

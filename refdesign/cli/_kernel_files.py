@@ -13,6 +13,8 @@ from refdesign.design import (
     JointDistribution,
     Optimum,
     complement,
+    expected_information,
+    expected_total_variation,
     half_wave_levels,
     shift,
 )
@@ -91,6 +93,38 @@ def write(path: Path, kernel: ThresholdKernel, best: Optimum, joint: JointDistri
         "observations": joint.observations,
     }
     kernels.write(kernel, path, designed)
+
+
+def compared(
+    name: str,
+    kernel: ThresholdKernel,
+    best: Optimum,
+    joint: JointDistribution,
+    levels: NDArray[np.float64],
+    how: dict[str, Any],
+) -> dict[str, Any]:
+    """Another kernel's score under the statistics, levels and options of an optimum; of a 3D one the slices' mean.
+
+    Raises:
+        RefdesignError: it has no levels, or not as many as were searched.
+    """
+    known = 0 if kernel.level_set is None else len(kernel.level_set)
+    if kernel.levels is None or known != len(levels):
+        found = f"a kernel of {known} levels" if known else "thresholds alone"
+        raise RefdesignError(
+            f"--compare {name}: found {found}, expected one of {len(levels)} levels, as .json has them"
+        )
+    values = levels[kernel.levels]
+    if how["objective"] == "information":
+        score = expected_information(values, joint)
+    else:
+        score = expected_total_variation(values, joint, levels=levels, weight=how["weight"], norm=how["norm"])
+    return {
+        "kernel": name,
+        "kernel_levels": values,
+        "score": score,
+        "of_best": score / best.score if best.score else 1.0,
+    }
 
 
 def described(source: str, kernel: ThresholdKernel) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from refdesign import design as design_library
 from refdesign.cli import _art as art
 from refdesign.cli import _common as common
 from refdesign.cli import _kernel_files as kernel_files
+from refdesign.cli._importing import kernel as kernel_by_name
 from refdesign.design.total_variation import (
     LARGEST_ENUMERATION,
     NORMS,
@@ -50,6 +51,9 @@ SCALES = ("half-wave", *design_library.LEVEL_SETS, "none")
 @click.option("--first", type=click.IntRange(min=1), metavar="N", help="Take the first N images only.")
 @click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, metavar="N", help="Classes to list.")
 @click.option(
+    "--compare", "others", multiple=True, metavar="KERNEL", help="Score a published kernel, or a file's, beside it."
+)
+@click.option(
     "--scale", type=click.Choice(SCALES), default="half-wave", show_default=True, help="Levels of the kernels written."
 )
 @click.option("--slices", type=click.IntRange(min=1), metavar="G", help="Write a 3D kernel of G shifted slices.")
@@ -77,6 +81,7 @@ def design(
     seed: int,
     first: int | None,
     top: int,
+    others: tuple[str, ...],
     scale: str,
     slices: int | None,
     complement: bool,
@@ -98,6 +103,7 @@ def design(
       refdesign design
       refdesign design random --shape 4x4 --weights ones
       refdesign design cifar10:train --root data --weights authors --top 10
+      refdesign design photos/ --compare threshold_2x2_v2 --compare threshold_3x3_symmetric_v1
       refdesign design photos/ --shape 3x3 --save kernel.mat --plots plots/
       refdesign design photos/ --objective information --slices 4 --save kernel.json
 
@@ -112,6 +118,7 @@ def design(
         kernel_files.check_suffix(path)
     if slices is not None and complement:
         raise RefdesignError("--slices: found --complement too, expected one of them")
+    given = {name: kernel_by_name(name) for name in others}
     processes = None if jobs == 0 else jobs
     counting = None if checkpoint is None else checkpoint.with_name(checkpoint.name + ".statistics")
     with common.progress_bar("Counting") as progress:
@@ -129,6 +136,7 @@ def design(
             max_seconds=max_seconds,
             **options,
         )
+    compared = [kernel_files.compared(name, other, best, joint, level_set, options) for name, other in given.items()]
     table = design_library.objective_table(joint, level_set, **options)
     classes = _ranked(table, wanted, level_set, top) or best.classes[:top]
     kernel = kernel_files.scaled_kernel(best.kernel_levels, level_set, scale, slices, complement)
@@ -150,9 +158,11 @@ def design(
             flat.values[:, :, 0],
         )
     if as_json:
-        common.print_json(_plain(source, joint, best, classes, level_set, options, written))
+        common.print_json(_plain(source, joint, best, classes, level_set, options, compared, written))
         return
     _print(source, joint, best, classes, wanted, objective)
+    for row in compared:
+        common.console().print(f"{row['kernel']}: {row['score']:.6f}, {row['of_best']:.1%} of the best", markup=False)
     if save:
         _print_kernel(kernel, scale)
     for path in written:
@@ -254,6 +264,7 @@ def _plain(
     classes: tuple[design_library.KernelClass, ...],
     levels: NDArray[np.float64],
     options: dict[str, Any],
+    compared: list[dict[str, Any]],
     written: list[Path],
 ) -> dict[str, Any]:
     return {
@@ -276,6 +287,7 @@ def _plain(
             }
             for entry in classes
         ],
+        "compared": compared,
         "files": written,
     }
 

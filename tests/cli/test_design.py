@@ -10,6 +10,7 @@ from refdesign import datasets
 from refdesign.design import (
     AUTHORS_WEIGHTS,
     LEVEL_SETS,
+    all_scores,
     half_wave_levels,
     image_joint_distribution,
     objective_table,
@@ -184,3 +185,33 @@ def test_unusable_images_end_in_one_line(tmp_path: Path) -> None:
     assert "found 3 x 9 pixels, expected at least 4 x 4" in refused("design", tmp_path)
     (tmp_path / "0.png").write_text("no image")
     assert "0.png: found a file that cannot be read as an image" in refused("design", tmp_path)
+
+
+@pytest.mark.parametrize("objective", ["total_variation", "information"])
+def test_other_kernels_are_scored_beside_the_best(objective: str, tmp_path: Path) -> None:
+    own = tmp_path / "own.json"
+    options = ("design", "random", "--weights", "ones", "--objective", objective)
+    good(*options, "--save", own)
+    arguments = (*options, "--compare", "threshold_2x2_v2", "--compare", own)
+    facts = json.loads(good(*arguments, "--json"))
+    published_one, best = facts["compared"]
+    assert published_one["kernel_levels"] == [[[1], [1]], [[3], [3]]]
+    # Its place among all 1,296 scores: digits 1 1 2 2 of base 6.
+    table = objective_table(random_joint_distribution(3, weights=np.ones((3, 3))), objective=objective)
+    assert published_one["score"] == pytest.approx(all_scores(table, (2, 2))[1 * 216 + 1 * 36 + 2 * 6 + 2], abs=1e-10)
+    assert published_one["of_best"] == published_one["score"] / facts["score"] < 1
+    assert (best["kernel"], best["score"]) == (str(own), pytest.approx(facts["score"], abs=1e-10))
+    assert f"threshold_2x2_v2: {published_one['score']:.6f}, {published_one['of_best']:.1%} of the best" in good(
+        *arguments
+    )
+
+
+def test_kernels_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
+    own = tmp_path / "own.mat"
+    good("design", "random", "--shape", "3x2", "--save", own)
+    for kernel, message in (
+        ("baseline2x2", "--compare baseline2x2: found a kernel of 4 levels, expected one of 6 levels"),
+        (own, f"--compare {own}: found thresholds alone, expected one of 6 levels, as .json has them"),
+        ("threshold_2x2_v3", "threshold_2x2_v3: found no such file, expected a kernel file or one of"),
+    ):
+        assert message in refused("design", "random", "--compare", kernel)
