@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from refdesign.cli import _common as common
-from refdesign.cli.simulate import own_simulator
+from refdesign.cli.simulate import accelerator_option, chosen_accelerator, own_simulator, pe_option, simd_option
 from refdesign.errors import RefdesignError
 
 if TYPE_CHECKING:
@@ -49,8 +49,9 @@ _SHOWN_AT_RATES = {
 @click.option("--transient", is_flag=True, help="In one cycle of every image, instead of in all.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the faults.")
 @click.option("--by", type=click.Choice(_GROUPS), multiple=True, help="Group the table by (default: structure).")
-@click.option("--pe", type=click.IntRange(min=1), default=16, show_default=True, help="Most output channels at once.")
-@click.option("--simd", type=click.IntRange(min=1), default=64, show_default=True, help="Most input bits a cycle.")
+@accelerator_option
+@pe_option
+@simd_option
 @click.option(
     "--save", type=click.Path(path_type=Path), help="JSON lines, one a trial; an interrupted campaign goes on."
 )
@@ -70,8 +71,9 @@ def faults(
     transient: bool,
     seed: int,
     by: tuple[str, ...],
-    pe: int,
-    simd: int,
+    file: Path | None,
+    pe: int | None,
+    simd: int | None,
     save: Path | None,
     plot: Path | None,
     root: Path | None,
@@ -79,10 +81,10 @@ def faults(
 ) -> None:
     """Let bits flip or stick in accelerators, and count what it does to predictions.
 
-    Each of MODELS runs on an accelerator of its own, and all see the same faults. KIND=MODEL counts several networks
-    (seeds of one recipe) as one kind. "Faults that show" is the share of faults that change a logit of one image or
-    more. Its interval (95 %) is Wilson's; those of means are clustered by fault and by network, and absent where all
-    trials gave the same.
+    Each of MODELS runs on an accelerator of its own, or on that of --accelerator, and all see the same faults.
+    KIND=MODEL counts several networks (seeds of one recipe) as one kind. "Faults that show" is the share of faults
+    that change a logit of one image or more. Its interval (95 %) is Wilson's; those of means are clustered by fault
+    and by network, and absent where all trials gave the same.
 
     With --error-rate, weights and thresholds are wrong in every cycle, activations once: every bit of every pixel and
     image draws for itself. What is wrong at a low rate is wrong at a higher one, too.
@@ -98,7 +100,6 @@ def faults(
     from simulator.campaign import Plan, run_campaign, summarise
     from simulator.error_rates import RATED
     from simulator.run import Simulator
-    from simulator.schedule import fit
 
     kinds = dict(_kind(model) for model in models)
     if len(kinds) < len(models):
@@ -126,7 +127,9 @@ def faults(
         rates=tuple(sorted(set(rates))),
         layers=layers,
     )
-    simulators = {model: Simulator(network, fit(network, pe=pe, simd=simd)) for model, network in networks.items()}
+    simulators = {
+        model: Simulator(network, chosen_accelerator(network, file, pe, simd)) for model, network in networks.items()
+    }
     with common.progress_bar("faults") as progress:
         rows = run_campaign(simulators, images, labels, plan, path=save, progress=progress)
     groups = ("network", *(dict.fromkeys(by) or ("structure",)), *(("rate",) if rates else ()))

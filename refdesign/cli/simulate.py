@@ -26,12 +26,23 @@ if TYPE_CHECKING:
     from simulator.stalls import Stalls
 
 
+accelerator_option = click.option(
+    "--accelerator", "file", type=click.Path(path_type=Path), help="An accelerator file (JSON)."
+)
+pe_option = click.option(
+    "--pe", type=click.IntRange(min=1), help="Most output channels at once (default: 16, or the file's)."
+)
+simd_option = click.option(
+    "--simd", type=click.IntRange(min=1), help="Most input bits a cycle (default: 64, or the file's)."
+)
+
+
 @click.command()
 @common.model_argument
 @click.argument("images", nargs=-1)
-@click.option("--accelerator", "file", type=click.Path(path_type=Path), help="An accelerator file (JSON).")
-@click.option("--pe", type=click.IntRange(min=1), help="Most output channels at once (default: 16, or the file's).")
-@click.option("--simd", type=click.IntRange(min=1), help="Most input bits a cycle (default: 64, or the file's).")
+@accelerator_option
+@pe_option
+@simd_option
 @click.option(
     "--pool", type=click.Choice(("accumulators", "bits")),
     help="Pool before the threshold, or bits behind it (default: accumulators, or the file's).",
@@ -110,12 +121,10 @@ def simulate(
       refdesign simulate digits digits:test --first 1 --rtl accelerator
     """
     own_simulator()
-    from simulator.config import Accelerator
     from simulator.memory_files import export, load
     from simulator.reports import report
     from simulator.rtl.export import export_rtl
     from simulator.run import Simulator
-    from simulator.schedule import fit
     from simulator.stalls import NO_STALLS, Stalls
 
     network = common.load_model(model)
@@ -124,14 +133,7 @@ def simulate(
         pixels, labels = pixels[:first], None if labels is None else labels[:first]
     else:
         pixels, labels = fresh_images(network, np.random.default_rng(seed), first), None
-    if file is None:
-        accelerator = fit(network, pe=pe or 16, simd=simd or 64)
-    else:
-        for option, value in (("--pe", pe), ("--simd", simd)):
-            if value is not None:
-                raise RefdesignError(f"{option}: found --accelerator beside it, whose file says that of every layer")
-        accelerator = Accelerator.load(file)
-    accelerator = accelerator.with_all(
+    accelerator = chosen_accelerator(network, file, pe, simd).with_all(
         pool=pool, fifo_depth=fifo_depth, accumulator_width=accumulator_width, overflow=overflow
     )
     simulator = Simulator(network, accelerator)
@@ -161,6 +163,23 @@ def simulate(
         click.echo(_verdict(different))
     if different or made.failed:
         raise click.exceptions.Exit(1)
+
+
+def chosen_accelerator(network: Network, file: Path | None, pe: int | None, simd: int | None) -> Accelerator:
+    """The file's accelerator, or one that fits the network; `pe` and `simd` are `pe_option`'s and `simd_option`'s.
+
+    Raises:
+        RefdesignError: the file cannot be read, or PE or SIMD are given beside it.
+    """
+    from simulator.config import Accelerator
+    from simulator.schedule import fit
+
+    if file is None:
+        return fit(network, pe=pe or 16, simd=simd or 64)
+    for option, value in (("--pe", pe), ("--simd", simd)):
+        if value is not None:
+            raise RefdesignError(f"{option}: found --accelerator beside it, whose file says that of every layer")
+    return Accelerator.load(file)
 
 
 def own_simulator() -> None:

@@ -193,6 +193,18 @@ def test_faults_tabulate_and_go_on(tmp_path: Path) -> None:
     assert "another campaign" in refused(*arguments, "--save", file, "--seed", "1")
 
 
+def test_faults_in_an_accelerator_of_ones_own(tmp_path: Path) -> None:
+    file = tmp_path / "wide.json"
+    good("simulate", "digits", "--first", "1", "--accumulator-width", "20", "--save-accelerator", file)
+    structure = ("--structure", "accumulators", "--trials", "12", "--first", "1", "--json")
+    bits = [
+        [row["bit"] for row in json.loads(good("faults", "digits", "digits-sign", *structure, *chosen))["trials"]]
+        for chosen in ((), ("--accelerator", file))
+    ]
+    assert max(bits[0]) < 13 <= max(bits[1])
+    assert "--pe: found --accelerator beside it" in refused("faults", "digits", "--accelerator", file, "--pe", "4")
+
+
 def test_faults_need_labels_and_different_networks(tmp_path: Path) -> None:
     assert "found one twice" in refused("faults", "digits", "digits")
     np.save(tmp_path / "images.npy", np.zeros((1, 8, 8, 1), np.uint8))
