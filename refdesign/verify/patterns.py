@@ -33,7 +33,7 @@ def patterns(count: OutputCount) -> list[str]:
     """
     if not count.differing:
         return []
-    found = []
+    found: list[str] = []
     if count.by_position is not None:
         found += _positions(count.by_position, count.differing)
     tail = count.by_channel.size % WORD
