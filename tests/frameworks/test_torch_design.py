@@ -108,3 +108,14 @@ def test_wrong_input_is_refused() -> None:
         DeSign(kernel, PAPER.replace(threshold_scale="gamma"))(torch.zeros(1, 4, 5, 7))
     with pytest.raises(RefdesignError, match="estimator"):
         DeSign(kernel, estimator="cubic")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_bits_have_the_dtype_of_y(dtype: torch.dtype) -> None:
+    assert DeSign(kernel_of([[0.5, 1.0]]))(torch.ones(2, 3, 5, 7, dtype=dtype)).dtype == dtype
+
+
+@pytest.mark.parametrize("kernel", [[[0.5, 1.0]], "threshold_2x2_v1"])
+def test_what_is_no_kernel_is_refused(kernel: object) -> None:
+    with pytest.raises(RefdesignError, match=r"DeSign, kernel: found a (list|str), expected a ThresholdKernel"):
+        DeSign(kernel)  # type: ignore[arg-type]

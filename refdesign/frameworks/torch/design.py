@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -9,7 +10,7 @@ from refdesign.conventions import PAPER, Conventions
 from refdesign.errors import RefdesignError
 from refdesign.frameworks.estimators import check_estimator
 from refdesign.frameworks.torch.straight_through import straight_through_sign
-from refdesign.parameters import NO_DITHER, ThresholdKernel
+from refdesign.parameters import NO_DITHER, ThresholdKernel, check_kernel
 
 
 class DeSign(nn.Module):
@@ -19,13 +20,12 @@ class DeSign(nn.Module):
     Keras code. T has no gradient; gamma, where it scales T, has the one of the formula.
 
     Attributes:
-        kernel: the threshold kernel.
         conventions: `kernel_origin`, `channel_map`, `threshold_scale`, `sign_at_zero` and `sign_rule` are followed;
             the arithmetic is PyTorch's own.
         estimator: the gradient, one of `estimators.ESTIMATORS`.
 
     Raises:
-        RefdesignError: an unknown estimator.
+        RefdesignError: no threshold kernel, or an unknown estimator.
 
     >>> kernel = ThresholdKernel([[0.0, 1.0], [2.0, 3.0]])
     >>> DeSign(kernel)(torch.full((1, 1, 3, 5), 1.5)).int().tolist()
@@ -39,12 +39,19 @@ class DeSign(nn.Module):
     ) -> None:
         super().__init__()
         check_estimator(estimator)
-        self.kernel = kernel
+        check_kernel(type(self).__name__, kernel)
+        self._given = kernel
         self.conventions = conventions
         self.estimator = estimator
         # The state dict carries the thresholds, so weights trained with one kernel do not load silently beside
         # another of a different period.
         self.register_buffer("threshold", torch.tensor(kernel.values).permute(2, 0, 1).contiguous())
+
+    @property
+    def kernel(self) -> ThresholdKernel:
+        """The threshold kernel in use: the one given, or what a state dict has put in its place."""
+        values = self.threshold.permute(1, 2, 0).float().cpu().numpy()
+        return self._given if np.array_equal(values, self._given.values) else ThresholdKernel(values)
 
     def extra_repr(self) -> str:
         """The kernel's period and the estimator, for `print(module)`."""
@@ -89,7 +96,7 @@ class DeSign(nn.Module):
         Raises:
             RefdesignError: another number of axes, a kernel that does not divide the channels, or no gamma.
         """
-        return self.sign(self.dithered(y, gamma))
+        return self.sign(self.dithered(y, gamma)).to(y.dtype)
 
     def sign(self, z: Tensor) -> Tensor:
         """The sign of z by the named rule, with the estimator's gradient; any shape."""

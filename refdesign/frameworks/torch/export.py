@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from refdesign.api import Network
-from refdesign.conventions import PAPER, Conventions
 from refdesign.errors import RefdesignError
+from refdesign.frameworks.exporting import shared_conventions
 from refdesign.frameworks.torch.flow import Parts, split
 from refdesign.frameworks.torch.layers import BinaryConv2d, PixelInput
-from refdesign.frameworks.torch.parameters import batch_norm_of, bits_of, pool_of
+from refdesign.frameworks.torch.parameters import batch_norm_of, bits_of, computed_arithmetic, pool_of
 from refdesign.frameworks.torch.residual import BinaryNetwork
 from refdesign.frameworks.torch.translate import module_network
 from refdesign.network import BinaryConv2d as BinaryConv2dData
@@ -30,23 +30,24 @@ def to_network(
 ) -> Network:
     """The golden network of a sequential binary model, or of a `BinaryNetwork`.
 
-    Under the module's own arithmetic its bits and logits are those of the module in eval mode, eager, on a CPU with
-    fused multiply-add (docs/method.md, section 3). Weights are signs of the latent weights; a dense layer's inputs are
-    re-ordered from PyTorch's (channel, row, column) to (row, column, channel).
+    Under the module's own arithmetic its bits and logits are those of the module in eval mode, eager, in float32, on a
+    CPU with fused multiply-add (docs/method.md, section 3), without forward hooks. Weights are those of the binarisers;
+    a dense layer's inputs are re-ordered from PyTorch's (channel, row, column) to (row, column, channel).
 
     Args:
         module: a `BinaryNetwork`, or what `flow.split` accepts: PixelInput, then layers in an `nn.Sequential`. Its
             layers are named after their products' places in it ("conv1", or "3").
         name: the network's name.
         input_shape: (H, W, C) of the uint8 images.
-        arithmetic: the arithmetic that the network is meant under; None is the module's own, `"torch"` in a
-            sequential model.
+        arithmetic: the arithmetic that the network is meant under; None is the module's own, `"torch"` or
+            `"released_torch"`, as its batch norms compute.
         metadata: free text by key.
 
     Raises:
-        RefdesignError: a module, order, dtype or parameter that the reference has no counterpart for, layers with
-            different conventions, shapes that do not fit, or another device than the CPU without an arithmetic,
-            naming the module.
+        RefdesignError: a module, order, dtype or parameter that the reference has no counterpart for, a class that
+            computes something else than the one that it is derived from, layers with different conventions, batch norms
+            of another arithmetic than named, shapes that do not fit, or another device than the CPU without an
+            arithmetic, naming the module.
 
     >>> from refdesign.frameworks.torch import BinaryLinear, Sign
     >>> model = nn.Sequential(PixelInput(), BinaryConv2d(1, 2, 3), nn.BatchNorm2d(2), Sign(),
@@ -70,7 +71,9 @@ def to_network(
             )
     if parts[-1].activation is not None:
         raise RefdesignError(f"to_network, layer {parts[-1].name!r}: found a sign in the last layer, expected none")
-    conventions = _conventions(parts).replace(arithmetic=arithmetic or "torch")
+    signs = [(part.name, part.activation.conventions, kernel_of(part) is not None) for part in parts if part.activation]
+    computed = arithmetic or computed_arithmetic((part.name, part.batch_norm) for part in parts)
+    conventions = shared_conventions(signs).replace(arithmetic=computed)
     layers: list[Layer] = []
     shape: tuple[int, ...] = input_shape
     for index, part in enumerate(parts):
@@ -79,22 +82,6 @@ def to_network(
     return Network(
         name=name, input_shape=input_shape, layers=tuple(layers), conventions=conventions, metadata=dict(metadata or {})
     )
-
-
-def _conventions(parts: list[Parts]) -> Conventions:
-    """The conventions that all activations share; a plain sign has no thresholds, so its scale for them is free."""
-    scales = [part.activation.conventions.threshold_scale for part in parts if part.activation and kernel_of(part)]
-    shared: Conventions | None = None
-    for part in parts:
-        if part.activation is None:
-            continue
-        own = part.activation.conventions
-        if kernel_of(part) is None:
-            own = own.replace(threshold_scale=scales[0] if scales else "unit")
-        if shared is not None and own != shared:
-            raise RefdesignError(f"to_network, layer {part.name!r}, conventions: found {own}, expected {shared}")
-        shared = own
-    return shared or PAPER
 
 
 def kernel_of(part: Parts) -> ThresholdKernel | None:
@@ -113,7 +100,7 @@ def _layer(part: Parts, pixels: PixelInput | None, shape: tuple[int, ...]) -> La
         raise RefdesignError(f"to_network, layer {part.name!r}: found a scale of the weights without a batch norm")
     if isinstance(product, BinaryConv2d):
         # Spelled out twice, so that types are checked field by field.
-        weights = bits_of(latent.permute(0, 2, 3, 1))
+        weights = bits_of(part.name, latent.permute(0, 2, 3, 1))
         pool = None if part.pool is None else pool_of(part.name, part.pool)
         if pool is not None and batch_norm is not None:
             weights, batch_norm = positive_scale(weights, batch_norm)
@@ -132,7 +119,7 @@ def _layer(part: Parts, pixels: PixelInput | None, shape: tuple[int, ...]) -> La
         raise RefdesignError(f"to_network, layer {part.name!r}: found BinaryLinear first, expected BinaryConv2d")
     if part.pool is not None:
         raise RefdesignError(f"to_network, layer {part.name!r}: found MaxPool2d after BinaryLinear, expected none")
-    bits = bits_of(_flattened(part, latent, shape))
+    bits = bits_of(part.name, _flattened(part, latent, shape))
     return BinaryDense(name=part.name, weights=bits, batch_norm=batch_norm, kernel=kernel)
 
 

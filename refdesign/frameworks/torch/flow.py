@@ -4,14 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
 from refdesign.errors import RefdesignError
+from refdesign.frameworks.exporting import refuse_changed
 from refdesign.frameworks.torch.design import DeSign
 from refdesign.frameworks.torch.layers import BinaryConv2d, BinaryLayer, BinaryLinear, PixelInput
+from refdesign.frameworks.torch.parameters import NORMS
 
-_Norm = (nn.BatchNorm1d, nn.BatchNorm2d)
+_IDLE = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)
+_KINDS = (
+    nn.Sequential, BinaryLayer, PixelInput, BinaryConv2d, BinaryLinear, nn.MaxPool2d, DeSign, nn.Flatten, *_IDLE,
+    *NORMS["torch"], *NORMS["released_torch"],
+)  # fmt: skip
+_METHODS = ("forward", "binarised", "sums", "planes", "dithered", "sign", "threshold_map", "normalised", "trace")
+
+
+def refuse_changed_modules(module: nn.Module, kinds: tuple[type[nn.Module], ...]) -> None:
+    """Refuse modules below `module` of one of these kinds that compute something else than their kind.
+
+    Forward hooks are not looked at: most only observe.
+
+    >>> class Residual(nn.Sequential):
+    ...     def forward(self, x):
+    ...         return x + super().forward(x)
+    >>> refuse_changed_modules(nn.Sequential(Residual()), (nn.Sequential,))
+    Traceback (most recent call last):
+    refdesign.errors.RefdesignError: to_network, '0': found Residual, a Sequential with a forward of its own, which \
+would be lost, expected Sequential as it is
+    """
+    for place, part in module.named_modules():
+        refuse_changed(place or "the model", part, kinds, _METHODS)
 
 
 @dataclass
@@ -40,17 +65,22 @@ def split(module: nn.Module) -> tuple[PixelInput, list[Parts]]:
             order; `nn.Flatten` before the first dense layer. `nn.Identity` and `nn.Dropout` are passed over.
 
     Raises:
-        RefdesignError: another module, or another order, naming the module's place.
+        RefdesignError: another module, one whose class computes something else than these, or another order, naming
+            the module's place.
 
     >>> from refdesign.frameworks.torch import Sign
     >>> pixels, layers = split(nn.Sequential(PixelInput(), BinaryConv2d(1, 2, 3), nn.BatchNorm2d(2), Sign()))
     >>> [layer.name for layer in layers]
     ['1']
     """
+    refuse_changed_modules(module, _KINDS)
     steps = list(_flow(module, ""))
     if not steps or not isinstance(steps[0][1], PixelInput):
         found = type(steps[0][1]).__name__ if steps else "an empty model"
-        raise RefdesignError(f"to_network: found {found} first, expected PixelInput")
+        raise RefdesignError(
+            f"to_network: found {found} first, expected PixelInput at the head of an nn.Sequential, or a "
+            "BinaryNetwork, which may have shortcuts, several bases and real layers"
+        )
     layers: list[Parts] = []
     flattened = False
     for place, part in steps[1:]:
@@ -75,17 +105,16 @@ def _flow(module: nn.Module, place: str) -> Iterator[tuple[str, nn.Module]]:
             if child is None:
                 continue
             yield from _flow(child, f"{place}_{name}" if place else name)
-    elif not isinstance(module, (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)):
+    elif not isinstance(module, _IDLE):
         yield place, module
 
 
 def _add(layers: list[Parts], place: str, part: nn.Module, flattened: bool) -> None:
     """Put a module that follows a product into its layer, if it is one of those and stands in its place."""
-    field = "pool" if isinstance(part, nn.MaxPool2d) else "batch_norm" if isinstance(part, _Norm) else "activation"
-    known = isinstance(part, (nn.MaxPool2d, DeSign, *_Norm))
-    fields = ("pool", "batch_norm", "activation")
-    taken = layers and any(getattr(layers[-1], later) is not None for later in fields[fields.index(field) :])
-    if not known or not layers or flattened or taken:
+    kinds: dict[str, Any] = {"pool": nn.MaxPool2d, "batch_norm": NORMS["torch"], "activation": DeSign}
+    field = next((field for field, kind in kinds.items() if isinstance(part, kind)), None)
+    later = list(kinds)[list(kinds).index(field) :] if field else []
+    if not field or not layers or flattened or any(getattr(layers[-1], taken) is not None for taken in later):
         raise RefdesignError(
             f"to_network, module {place!r}: found {type(part).__name__}, expected for each layer a BinaryConv2d or "
             "BinaryLinear, then optionally MaxPool2d, batch norm, DeSign or Sign, in this order"

@@ -13,7 +13,8 @@ from torch import nn
 def evaluating(module: nn.Module) -> Iterator[None]:
     """A block in which a module is in eval mode, without gradients; then every part has the mode that it had.
 
-    `module.train()` would not do: it also puts parts in training mode that were frozen by themselves.
+    `module.train()` would not do: it also puts parts in training mode that were frozen by themselves. Inside a block of
+    `torch.autocast` the module computes in its own dtype all the same.
 
     >>> model = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(3).eval())
     >>> with evaluating(model):
@@ -25,7 +26,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     modes = [(part, part.training) for part in module.modules()]
     try:
         module.eval()
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
             yield
     finally:
         for part, mode in modes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,50 @@ from torch import Tensor, nn
 
 from refdesign.bits import PackedBits, pack
 from refdesign.errors import RefdesignError
+from refdesign.frameworks.torch.real import ReleasedBatchNorm1d, ReleasedBatchNorm2d
 from refdesign.network import MaxPool, Pair
 from refdesign.parameters import BatchNorm
 
+NORMS = {
+    "torch": (nn.BatchNorm1d, nn.BatchNorm2d),
+    "released_torch": (ReleasedBatchNorm1d, ReleasedBatchNorm2d),
+}
+"""The float programs that batch norms compute in eval mode, eager, on a CPU with fused multiply-add."""
 
-def bits_of(weight: Tensor) -> PackedBits:
-    """Weights packed along the last axis; 0 counts as +1."""
-    return pack(array_of(weight) >= 0)
+
+def computed_arithmetic(norms: Iterable[tuple[str, nn.Module | None]], named: str | None = None) -> str:
+    """The arithmetic that a model's batch norms compute, all the same; `"torch"` where it has none.
+
+    Args:
+        norms: by the layer's name; None in a layer without one.
+        named: the arithmetic that they must compute; None for that of the first.
+
+    Raises:
+        RefdesignError: a batch norm that computes another one, naming the layer.
+
+    >>> computed_arithmetic([("conv1", None), ("conv2", ReleasedBatchNorm2d(3))])
+    'released_torch'
+    """
+    for layer, norm in norms:
+        if norm is None:
+            continue
+        computed = "released_torch" if isinstance(norm, NORMS["released_torch"]) else "torch"
+        named = named or computed
+        if computed != named:
+            raise RefdesignError(
+                f"to_network, layer {layer!r}: found {type(norm).__name__}, which computes {computed!r}, where the "
+                f"arithmetic is {named!r}, expected one that computes that, or an arithmetic that the network is meant "
+                "under"
+            )
+    return named or "torch"
+
+
+def bits_of(layer: str, weight: Tensor) -> PackedBits:
+    """A binariser's weights, packed along the last axis; refuses what is not ±1."""
+    try:
+        return pack(array_of(weight))
+    except RefdesignError as error:
+        raise RefdesignError(f"to_network, layer {layer!r}, the binariser's weights: {error}") from error
 
 
 def array_of(tensor: Tensor) -> NDArray[np.float32]:

@@ -47,14 +47,9 @@ def layer_outputs(module: nn.Module, images: NDArray[np.uint8]) -> dict[str, NDA
         names = module_network(module, name="traced", input_shape=shape).output_names
         return network_outputs(module, names, images)
     _, parts = split(module)
-    stages = [
-        (f"{part.name}.{kind}", stage)
-        for part in parts
-        for kind, stage in (("accumulator", part.product.accumulator), ("pooled", part.pool), ("bits", part.activation))
-        if stage is not None
-    ]
+    stages = [stage for part in parts for stage in (part.product.accumulator, part.activation) if stage is not None]
     # By module and in order of its calls: one module may stand in several places (a Sign shared by all layers).
-    calls: dict[nn.Module, deque[Tensor]] = {stage: deque() for _, stage in stages}
+    calls: dict[nn.Module, deque[Tensor]] = {stage: deque() for stage in stages}
 
     def keep(stage: nn.Module, _inputs: object, output: Tensor) -> None:
         calls[stage].append(output)
@@ -67,6 +62,19 @@ def layer_outputs(module: nn.Module, images: NDArray[np.uint8]) -> dict[str, NDA
     finally:
         for handle in handles:
             handle.remove()
-    outputs = {name: as_output(name, calls[stage].popleft()) for name, stage in stages}
+    found: dict[str, Tensor] = {}
+    for part in parts:
+        sums = calls[part.product.accumulator].popleft()
+        _, scale = part.product.binarised()
+        if part.pool is not None and scale is not None:
+            # The module pools scaled sums. `to_network` pools before it scales, and so moves a negative scale's sign
+            # into the weights.
+            sums = torch.where(scale[:, None, None] < 0, -sums, sums)
+        found[f"{part.name}.accumulator"] = sums
+        if part.pool is not None:
+            found[f"{part.name}.pooled"] = part.pool(sums)
+        if part.activation is not None:
+            found[f"{part.name}.bits"] = calls[part.activation].popleft()
+    outputs = {name: as_output(name, value) for name, value in found.items()}
     outputs["logits"] = as_output("logits", logits, parts[-1].batch_norm is None)
     return outputs

@@ -14,24 +14,27 @@ from refdesign.api import Network
 from refdesign.bits import PackedBits, unpack
 from refdesign.conventions import Conventions
 from refdesign.errors import RefdesignError
+from refdesign.frameworks.exporting import shared_conventions
 from refdesign.frameworks.torch.binarisers import Binariser, LearnedScale
 from refdesign.frameworks.torch.design import DeSign
+from refdesign.frameworks.torch.flow import refuse_changed_modules
 from refdesign.frameworks.torch.layers import BinaryConv2d, BinaryLinear, PixelInput
 from refdesign.frameworks.torch.parameters import (
+    NORMS,
     array_of,
     batch_norm_module,
     batch_norm_of,
     bits_of,
+    computed_arithmetic,
     pool_of,
     tensor_of,
 )
 from refdesign.frameworks.torch.real import (
+    ABCConv2d,
     AveragePool2d,
     CombinedConv2d,
     GridConv2d,
     RealLinear,
-    ReleasedBatchNorm1d,
-    ReleasedBatchNorm2d,
 )
 from refdesign.frameworks.torch.residual import BinaryNetwork, Stage
 from refdesign.network import AveragePool, BinaryDense, Layer, NetworkData, PixelConv2d, RealDense
@@ -42,11 +45,10 @@ from refdesign.parameters import NO_DITHER
 
 MakeBinariser = Callable[[int], Binariser]
 
-_NORMS = {
-    "torch": (nn.BatchNorm1d, nn.BatchNorm2d),
-    "released_torch": (ReleasedBatchNorm1d, ReleasedBatchNorm2d),
-}
-"""The float programs that modules compute in eval mode, eager, on a CPU with fused multiply-add."""
+_KINDS = (
+    BinaryNetwork, Stage, PixelInput, BinaryConv2d, BinaryLinear, GridConv2d, CombinedConv2d, ABCConv2d, nn.MaxPool2d,
+    DeSign, AveragePool2d, RealLinear, *NORMS["torch"], *NORMS["released_torch"],
+)  # fmt: skip
 
 
 def network_module(
@@ -70,10 +72,10 @@ def network_module(
     (21, False)
     """
     arithmetic = network.conventions.arithmetic
-    if arithmetic not in _NORMS:
+    if arithmetic not in NORMS:
         raise RefdesignError(
             f"from_network, network {network.name!r}, arithmetic: found {arithmetic!r}, expected one of "
-            f"{', '.join(_NORMS)}, which PyTorch's modules compute"
+            f"{', '.join(NORMS)}, which PyTorch's modules compute"
         )
     first = network.layers[0]
     pixels = PixelInput(first.multiplier, first.offset) if isinstance(first, PixelConv2d) else PixelInput()
@@ -96,7 +98,7 @@ def _stage(layer: Layer, conventions: Conventions, estimator: str, binariser: Ma
     made: Binariser | None = None
     if alpha is not None:
         made = LearnedScale(alpha, estimator) if binariser is None else binariser(layer.out_channels)
-    one_dimension, two_dimensions = _NORMS[conventions.arithmetic]
+    one_dimension, two_dimensions = NORMS[conventions.arithmetic]
     kind = one_dimension if isinstance(layer, BinaryDense) else two_dimensions
     return Stage(
         _product(layer, alpha, made, estimator),
@@ -157,7 +159,7 @@ def _real_linear(layer: RealDense, arithmetic: str) -> RealLinear:
     out, inputs = layer.weights.shape
     module = RealLinear(
         inputs, out, layer.bias is not None,
-        batch_norm=None if norm is None else batch_norm_module(layer.name, norm, _NORMS[arithmetic][0]),
+        batch_norm=None if norm is None else batch_norm_module(layer.name, norm, NORMS[arithmetic][0]),
     )  # fmt: skip
     with torch.no_grad():
         module.weight.copy_(tensor_of(layer.weights))
@@ -177,14 +179,21 @@ def module_network(
     """The golden network of a `BinaryNetwork`; `arithmetic` None is the module's own.
 
     Raises:
-        RefdesignError: parameters that no network can have, naming the layer.
+        RefdesignError: parameters that no network can have, signs that follow other conventions than the module's,
+            batch norms that compute another arithmetic than the one it names, or a class that computes something else
+            than the one that it is derived from, naming the layer.
 
     >>> from refdesign.frameworks.torch.models import vgg_small
     >>> model = vgg_small(input_shape=(8, 9, 3), classes=5, width=1 / 32)
     >>> module_network(model, name="vgg", input_shape=(8, 9, 3)).conventions.arithmetic
     'torch'
     """
+    refuse_changed_modules(module, _KINDS)
     conventions = module.conventions if arithmetic is None else module.conventions.replace(arithmetic=arithmetic)
+    if arithmetic is None:
+        norms = ((place, getattr(part, "batch_norm", None)) for place, part in module.layers.items())
+        computed_arithmetic(norms, conventions.arithmetic)
+    _check_signs(module)
     layers: list[Layer] = []
     for place, part in module.layers.items():
         if isinstance(part, AveragePool2d):
@@ -198,6 +207,13 @@ def module_network(
     return Network(
         name=name, input_shape=input_shape, layers=tuple(layers), conventions=conventions, metadata=dict(metadata or {})
     )
+
+
+def _check_signs(module: BinaryNetwork) -> None:
+    """Refuse signs that follow other conventions than the module's; the last layer's is not used."""
+    signs = [(place, part.activation) for place, part in list(module.layers.items())[:-1] if isinstance(part, Stage)]
+    given = [(place, sign.conventions, bool(sign.kernel.values.any())) for place, sign in signs]
+    shared_conventions([("BinaryNetwork", module.conventions, any(dithered for *_, dithered in given)), *given])
 
 
 def _stage_data(name: str, part: Stage, pixels: PixelInput | None) -> StageData:
@@ -216,17 +232,17 @@ def _stage_data(name: str, part: Stage, pixels: PixelInput | None) -> StageData:
         "hardtanh": part.hardtanh,
     }
     if isinstance(product, BinaryLinear):
-        return BinaryDense(weights=bits_of(product.binary_weight()), **shared)
+        return BinaryDense(weights=bits_of(name, product.binary_weight()), **shared)
     for field in ("stride", "padding", "padding_mode", "dilation", "groups"):
         shared[field] = getattr(product, field)
     if isinstance(product, CombinedConv2d):
         planes, scales = product.planes()
-        weights = tuple(bits_of(plane.permute(0, 2, 3, 1)) for plane in planes)
-        return CombinedConv2dData(weights=weights, scales=array_of(scales), **shared)
+        bases = tuple(bits_of(name, plane.permute(0, 2, 3, 1)) for plane in planes)
+        return CombinedConv2dData(weights=bases, scales=array_of(scales), **shared)
     assert bits is not None
     ordered = bits.permute(0, 2, 3, 1)
     if pixels is not None:
         shared |= {"multiplier": pixels.multiplier, "offset": pixels.offset}
-        integers = isinstance(product, GridConv2d)
-        return PixelConv2d(weights=array_of(ordered).astype(np.int32) if integers else bits_of(ordered), **shared)
-    return BinaryConv2dData(weights=bits_of(ordered), **shared)
+        weights = array_of(ordered).astype(np.int32) if isinstance(product, GridConv2d) else bits_of(name, ordered)
+        return PixelConv2d(weights=weights, **shared)
+    return BinaryConv2dData(weights=bits_of(name, ordered), **shared)
