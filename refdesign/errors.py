@@ -7,17 +7,35 @@ prints that line and ends with exit status 2; anything else that escapes is a bu
 
 from __future__ import annotations
 
-__all__ = ["MissingExtra", "RefdesignError", "missing_extra"]
+__all__ = ["MissingExtra", "RefdesignError", "missing_extra", "in_print"]
+
+LONGEST_LINE = 4000
+"""Characters of a line about a file from elsewhere, whose names can be megabytes."""
+
+
+def in_print(text: str) -> str:
+    """Text from elsewhere as it is safe to print: in one line of bounded length, without control characters.
+
+    >>> in_print("conv1\\x1b[31m\\nred"), len(in_print("x" * 5000))
+    ('conv1\\\\x1b[31m\\\\nred', 4000)
+    """
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    half = LONGEST_LINE // 2
+    return text if len(text) <= LONGEST_LINE else f"{text[: half - 5]} ... {text[-half:]}"
 
 
 class RefdesignError(ValueError):
-    """What a user handed in cannot be used; the message is one line that says why.
+    """What a user handed in cannot be used; the message is one line that says why (`in_print`).
 
     >>> raise RefdesignError("net.safetensors: layer 'conv2': weight: found dtype float32, expected bits")
     Traceback (most recent call last):
         ...
     refdesign.errors.RefdesignError: net.safetensors: layer 'conv2': weight: found dtype float32, expected bits
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(in_print(message))
 
 
 class MissingExtra(RefdesignError, ImportError):

@@ -83,6 +83,8 @@ class NetworkData:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.isprintable():
+            raise RefdesignError(f"network, name: found {shown(self.name)}, expected text in print")
         check_conventions(f"network {self.name!r}", self.conventions)
         if not isinstance(self.layers, Sequence):
             raise RefdesignError(f"network {self.name!r}, layers: found {shown(self.layers)}, expected a tuple")

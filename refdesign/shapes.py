@@ -44,7 +44,7 @@ def fitted(name: str, input_shape: tuple[int, int, int], layers: Sequence[Layer]
             raise RefdesignError(f"{where}, layers: found a {type(layer).__name__} as layer {index}, expected a Layer")
         if not _is_name(layer.name) or layer.name in shapes:
             raise RefdesignError(
-                f"layer {layer.name!r}, name: expected a name of its own without '.' and '/', and not 'logits'"
+                f"layer {layer.name!r}, name: expected a name of its own in print without '.' and '/', and not 'logits'"
             )
         if (layer.takes == "pixels") != (index == 0):
             raise RefdesignError(
@@ -69,7 +69,7 @@ def is_shape(value: object) -> bool:
 
 
 def _is_name(value: object) -> bool:
-    return isinstance(value, str) and value not in ("", "logits") and "." not in value and "/" not in value
+    return isinstance(value, str) and value not in ("", "logits") and value.isprintable() and not {".", "/"} & {*value}
 
 
 def _layer_shapes(layer: Layer, shape: tuple[int, ...], earlier: Mapping[str, LayerShapes]) -> LayerShapes:

@@ -29,7 +29,7 @@ import click
 
 from refdesign import __version__
 from refdesign.checks import meant
-from refdesign.errors import RefdesignError
+from refdesign.errors import RefdesignError, in_print
 
 COMMANDS: dict[str, str] = {
     "demo": "See a trained network classify handwritten digits on packed bits.",
@@ -148,7 +148,7 @@ class CommandTable(click.Group):
 
 
 def _complain(message: str, status: int) -> int:
-    print("refdesign:", " ".join(message.split()), file=sys.stderr)
+    print("refdesign:", in_print(" ".join(message.split())), file=sys.stderr)
     return status
 
 

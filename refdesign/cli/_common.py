@@ -20,7 +20,7 @@ from rich.text import Text
 
 from refdesign import api, datasets
 from refdesign.checks import meant
-from refdesign.errors import RefdesignError
+from refdesign.errors import RefdesignError, in_print
 from refdesign.formats import conversion
 
 _PIPE_WIDTH = 1 << 20
@@ -135,8 +135,8 @@ def shape_text(shape: tuple[int, ...]) -> str:
 
 
 def cell(value: object) -> Text:
-    """A table's cell without markup, so that a name in brackets stays itself."""
-    return Text(str(value))
+    """A table's cell without markup or control characters: names in brackets, or from elsewhere, stay text."""
+    return Text("\n".join(map(in_print, str(value).split("\n"))))
 
 
 class _Count(ProgressColumn):

@@ -14,6 +14,9 @@ LARGEST_COUNT = 100_000
 LARGEST_PACKED = 1 << 28
 """Bytes that a packed (not just stored) member may unpack to."""
 
+LARGEST_UNPACKED = 1 << 30
+"""Bytes that packed members may unpack to in all, those that are read again counted again."""
+
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _FAILURES = (zipfile.BadZipFile, zlib.error, EOFError, OSError, ValueError, NotImplementedError, RuntimeError,
              OverflowError, LookupError)  # fmt: skip
@@ -34,7 +37,7 @@ class Archive:
     """
 
     def __init__(self, data: bytes) -> None:
-        self._size = len(data)
+        self._size, self._unpacked = len(data), 0
         # Before the list is read: every member has a header there, which begins so.
         if data.count(b"PK\x01\x02") > LARGEST_COUNT:
             raise RefdesignError(f"found an archive of more than {LARGEST_COUNT} members, expected fewer")
@@ -77,6 +80,10 @@ class Archive:
         size = self.size(name)
         if size > largest:
             raise RefdesignError(f"member {name!r}: found {size} bytes, expected at most {largest}")
+        if self._infos[name].compress_type != zipfile.ZIP_STORED:
+            self._unpacked += size
+            if self._unpacked > LARGEST_UNPACKED:
+                raise RefdesignError(f"found an archive that unpacks to more than {LARGEST_UNPACKED} bytes")
         try:
             with self._zip.open(self._infos[name]) as stream:
                 data = stream.read(size + 1)

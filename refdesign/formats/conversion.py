@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import refdesign.formats.native as native
-from refdesign.errors import RefdesignError
+from refdesign.errors import RefdesignError, in_print
 from refdesign.formats import firmware, foreign
 from refdesign.network import NetworkData
 
@@ -31,6 +31,10 @@ class Imported:
     recognised: tuple[str, ...] = ()
     assumed: tuple[str, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("recognised", "assumed"):  # with names of the file's in them
+            object.__setattr__(self, name, tuple(map(in_print, getattr(self, name))))
 
 
 Path_ = str | os.PathLike[str]

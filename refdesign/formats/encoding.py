@@ -66,10 +66,6 @@ def dense_bits(bits: PackedBits) -> NDArray[np.uint8]:
 
 
 def _layer(layer: Layer, tensors: Tensors) -> dict[str, Any]:
-    try:
-        layer.name.encode()
-    except UnicodeEncodeError as error:
-        raise RefdesignError(f"layer {layer.name!r}, name: found text that is not Unicode") from error
     return {"kind": layer.kind} | {
         item.name: _plain(getattr(layer, item.name), (layer.name, item.name), tensors) for item in fields(layer)
     }

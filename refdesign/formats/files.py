@@ -34,6 +34,8 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         raise
     except RefdesignError as error:
         raise RefdesignError(f"{os.fspath(path)}: {error}") from error
+    except MemoryError as error:
+        raise RefdesignError(f"{os.fspath(path)}: found contents that take more memory than there is") from error
 
 
 @contextmanager

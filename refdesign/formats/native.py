@@ -30,12 +30,12 @@ from refdesign.formats.atomic import write_bytes
 from refdesign.formats.decoding import Tensor, decode
 from refdesign.formats.encoding import encode
 from refdesign.formats.files import naming, opened
+from refdesign.formats.safetensors_file import LARGEST_HEADER
 from refdesign.network import NetworkData
 
 FORMAT = "refdesign-network"
 VERSION = 1
 METADATA_KEY = "refdesign"
-_MAX_HEADER = 100_000_000  # safetensors' own limit
 _deserialize: Callable[[bytes], list[tuple[str, dict[str, Any]]]] = safetensors.deserialize
 
 
@@ -93,7 +93,7 @@ def is_native(path: str | os.PathLike[str]) -> bool:
     try:
         with opened(path) as (stream, _):
             start = stream.read(8)
-            size = min(int.from_bytes(start, "little"), _MAX_HEADER) if len(start) == 8 else 0
+            size = min(int.from_bytes(start, "little"), LARGEST_HEADER) if len(start) == 8 else 0
             whole = _json(stream.read(size), "header")
     except RefdesignError:
         return False
@@ -181,7 +181,7 @@ def _header(start: bytes, size: int) -> int:
     if size < 8 or len(start) < 8:
         raise RefdesignError(f"not a safetensors file: found {size} bytes, expected a header of at least 8")
     length = int.from_bytes(start, "little")
-    if length > min(size - 8, _MAX_HEADER):
+    if length > min(size - 8, LARGEST_HEADER):
         raise RefdesignError(
             f"not a safetensors file, or a truncated one: found {start[:8]!r} at the start, expected the length of a "
             f"header that fits into {size} bytes"

@@ -73,7 +73,7 @@ class Context:
     def name(self, wished: str, kind: str) -> str:
         """A name for a new layer: the one wished for, or its kind and number."""
         taken = {draft.name for draft in self.drafts}
-        if wished and wished not in taken | {"logits"} and not {".", "/"} & set(wished):
+        if wished.isprintable() and wished not in taken | {"", "logits"} and not {".", "/"} & {*wished}:
             return wished
         number = 1 + len(self.drafts)
         while f"{kind}{number}" in taken:

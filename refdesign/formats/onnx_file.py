@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from refdesign.errors import RefdesignError
 from refdesign.formats.files import LARGEST_FILE, opened
 from refdesign.formats.onnx_graph import import_onnx
 
-LARGEST_GRAPH = 100_000
+LARGEST_GRAPH = 1 << 15
 """Nodes, and initialisers, of a graph."""
 
 NEWEST_OPSET = 26
 """The newest version of the standard operators that the reader knows."""
+
+_MOST_AXES = 32
 
 _ITEM_BYTES = {1: 4, 2: 1, 3: 1, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8}
 """Bytes of an element, by ONNX's number of its type: float, uint8, int8, int32, int64, bool, float16, double."""
@@ -48,12 +51,24 @@ def parse(data: bytes) -> Any:
     for node in (*graph.node, *(node for function in model.functions for node in function.node)):
         if not f"{node.domain}.{node.op_type}".isprintable():
             raise RefdesignError(f"node {node.name!r}: found the operator {node.op_type!r}, expected a name in print")
+    _check_names(graph)
     for opset in model.opset_import:
         if opset.domain in ("", "ai.onnx") and not 7 <= opset.version <= NEWEST_OPSET:
             raise RefdesignError(
                 f"opset: found {opset.version}, expected 7 to {NEWEST_OPSET}: export with such a version"
             )
     return model
+
+
+def _check_names(graph: Any) -> None:
+    """Refuse a tensor that is there twice: which of the two a node reads would depend on who reads the file."""
+    given = [proto.name for proto in graph.initializer]
+    made = [name for node in graph.node for name in node.output if name]
+    inputs = {value.name for value in graph.input}  # which older files list their initialisers among
+    counts = Counter([*given, *made, *inputs.difference(given)])
+    twice = next((name for name, count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise RefdesignError(f"tensor {twice!r}: found it {counts[twice]} times, expected each once")
 
 
 def tensor(proto: Any, folder: Path | None) -> NDArray[Any]:
@@ -74,9 +89,11 @@ def tensor(proto: Any, folder: Path | None) -> NDArray[Any]:
     item = _ITEM_BYTES.get(proto.data_type)
     if item is None:
         raise RefdesignError(f"{where}: found type {proto.data_type}, expected floats, integers or booleans")
+    if len(proto.dims) > _MOST_AXES:
+        raise RefdesignError(f"{where}: found {len(proto.dims)} axes, expected at most {_MOST_AXES}")
     shape = tuple(proto.dims)
     count = math.prod(shape)
-    if min(shape, default=0) < 0 or count * item > LARGEST_FILE:
+    if min(shape, default=0) < 0 or math.prod(max(extent, 1) for extent in shape) * item > LARGEST_FILE:
         raise RefdesignError(f"{where}: found shape {shape}, expected extents that fit into a file")
     if proto.data_location == proto.EXTERNAL:
         dtype = import_onnx().helper.tensor_dtype_to_np_dtype(proto.data_type)

@@ -116,6 +116,11 @@ class Flow:
         return replace(self, places=np.moveaxis(self.places, -1, 1)) if len(self.shape) == 3 else self
 
     @property
+    def held(self) -> int:
+        """How many elements it keeps in memory, or a few more."""
+        return self.places.size + len(self.steps) + len(self.terms)
+
+    @property
     def whole(self) -> bool:
         """Whether every element of the map is there once."""
         size = int(np.prod(self.shape))

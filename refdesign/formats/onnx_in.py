@@ -19,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdesign.conventions import ARITHMETICS, Conventions
-from refdesign.errors import RefdesignError
+from refdesign.errors import RefdesignError, in_print
 from refdesign.formats import onnx_constants as constants
 from refdesign.formats.files import naming, read_bytes
 from refdesign.formats.onnx_context import Context, Found, described
 from refdesign.formats.onnx_file import parse, tensor
 from refdesign.formats.onnx_flow import Flow
 from refdesign.formats.onnx_functions import METADATA_PREFIX
-from refdesign.formats.onnx_layers import NotTwoValued, Tail, finished, tail_of
+from refdesign.formats.onnx_layers import NotTwoValued, Tail, check_chain, finished, tail_of
 from refdesign.formats.onnx_maps import kernels_of
 from refdesign.formats.onnx_nodes import HANDLERS
 from refdesign.formats.onnx_places import places
@@ -37,6 +37,11 @@ from refdesign.formats.qonnx_in import ON_CONSTANTS, on_constants
 from refdesign.formats.report import Report
 from refdesign.network import AveragePool, CombinedConv2d, Layer, NetworkData, RealConv2d, RealDense
 from refdesign.parameters import ThresholdKernel
+
+LARGEST_WALK = 1 << 29
+"""Elements of all tensors of a graph that nodes compute."""
+
+MOST_LAYERS = 4096
 
 _LARGEST_MAP = 1 << 22
 _NAMELESS = ("imported", "main_graph", "torch_jit", "torch-jit-export", "tf2onnx", "graph", "main")
@@ -71,7 +76,7 @@ def read(
     """
     with naming(path):
         network, report = from_bytes(read_bytes(path), folder=Path(path).parent, arithmetic=arithmetic, pixels=pixels)
-    return (replace(network, name=Path(path).stem) if network.name in _NAMELESS else network), report
+    return (replace(network, name=in_print(Path(path).stem)) if network.name in _NAMELESS else network), report
 
 
 def from_bytes(
@@ -101,6 +106,7 @@ class _Importer:
         versions = {entry.domain: entry.version for entry in model.opset_import}
         self.context = Context(versions.get("", versions.get("ai.onnx", 7)), arithmetic)
         self.values: dict[str, NDArray[Any] | Flow] = {}
+        self.held = 0
         self.kernels: dict[str, ThresholdKernel] = {}
         self.tensors = {proto.name: proto for proto in self.graph.initializer}
         self.named = _named_arithmetic(model)
@@ -160,7 +166,7 @@ class _Importer:
         flows = [value for value in inputs if isinstance(value, Flow)]
         key = key_of(node)
         if not flows:
-            self.values.update(zip(node.output, self._computed(node, key, inputs), strict=False))
+            self._hold(node, self._computed(node, key, inputs))
             return
         handler = HANDLERS.get(key)
         if handler is None:
@@ -170,7 +176,16 @@ class _Importer:
                 + unknown(self.graph.node, {*HANDLERS, *constants.COMPUTING, *ON_CONSTANTS}, node)
             )
         result = handler(self.context, node, inputs)
-        self.values.update(zip(node.output, result if isinstance(result, list) else [result], strict=False))
+        self._hold(node, result if isinstance(result, list) else [result])
+
+    def _hold(self, node: Any, values: Sequence[NDArray[Any] | Flow]) -> None:
+        """Note what a node gives, as long as a graph's values fit into memory together."""
+        self.held += sum(value.held if isinstance(value, Flow) else value.size for value in values)
+        if self.held > LARGEST_WALK:
+            raise RefdesignError(f"found tensors of more than {LARGEST_WALK} elements in all")
+        if len(self.context.drafts) > MOST_LAYERS:
+            raise RefdesignError(f"found more than {MOST_LAYERS} layers")
+        self.values.update(zip(node.output, values, strict=False))
 
     def _computed(self, node: Any, key: str, inputs: list[Any]) -> list[NDArray[Any]]:
         """What a node on constants gives."""
@@ -208,6 +223,7 @@ class _Importer:
         if ends is not drafts[-1]:
             raise RefdesignError(f"output {output!r}: found the sums of {ends.name!r}, "
                                  f"expected those of the last layer, {drafts[-1].name!r}")  # fmt: skip
+        check_chain(drafts)
         entries = [*(entry for entry in found if entry is not None), self._last(last)]
         report = Report()
         conventions = self._conventions(entries, arithmetic, report)
@@ -231,8 +247,9 @@ class _Importer:
         """The last layer, whose values are the logits."""
         if flow.draft is None:
             raise RefdesignError("output: found no layer")
+        where = f"layer {flow.draft.name!r}, the last"
         if flow.draft.kind is AveragePool and flow.steps:
-            raise RefdesignError("output: found operations behind a last average pool, expected its means")
+            raise RefdesignError(f"{where}: found operations behind an average pool, expected its means")
         try:
             tail = tail_of(flow.steps, flow.shape[-1])
             if tail.over_map is not None and flow.draft.kind is not RealDense:
@@ -244,11 +261,11 @@ class _Importer:
                 table = table_of(flow.draft, flow.steps, str(arithmetic), ternary_input=ternary)
                 tail = tail_of((table,), flow.shape[-1])
             except RefdesignError as reason:
-                raise RefdesignError(f"layer {flow.draft.name!r}, the last: {error}; and {reason}") from error
+                raise RefdesignError(f"{where}: {error}; and {reason}") from error
         if tail.over_map is not None or tail.shortcut is not None or tail.hardtanh:
-            raise RefdesignError("output: found more than a batch norm behind the last layer's sums")
+            raise RefdesignError(f"{where}: found more than a batch norm behind its sums")
         if flow.draft.kind is RealDense and flow.steps:
-            raise RefdesignError("output: found operations behind a real last layer, expected its sums")
+            raise RefdesignError(f"{where}: found operations behind a real layer, expected its sums")
         return Found(flow.draft, tail, (None, 0.0), flow.steps, None)
 
     def _conventions(self, entries: list[Found], arithmetic: str | None, report: Report) -> Conventions:

@@ -14,6 +14,7 @@ from refdesign.network import PADDING_MODES
 from refdesign.ops.padding import FILLS, source_index
 
 _LARGEST_STEP = 8
+_LARGEST_TOTAL = 1 << 28
 
 Axis = tuple[int, int, int]
 """Stride, dilation and padding along an axis."""
@@ -28,6 +29,8 @@ def convolution_of(flow: Flow) -> tuple[NDArray[np.float64], dict[str, Any]]:
     Raises:
         RefdesignError: a sum of another form.
     """
+    if len(flow.terms) * flow.places.size > _LARGEST_TOTAL:
+        raise RefdesignError(f"found a sum of {len(flow.terms)} terms {flow.places.shape}, expected fewer")
     places = np.stack([term.places for term in flow.terms])  # (terms, 1, O, H', W')
     weights = np.stack([np.asarray(term.weights) for term in flow.terms])
     height, width, channels = flow.shape

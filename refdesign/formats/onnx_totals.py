@@ -16,6 +16,7 @@ from refdesign.network import Pair
 
 _LARGEST_TOTAL = 1 << 26
 _MOST_TERMS = 1 << 16
+_LONGEST_CHAIN = 1 << 12
 
 
 def weighted(flow: Flow, weights: NDArray[Any]) -> Flow:
@@ -43,6 +44,8 @@ def terms_of(a: Flow, b: Flow) -> Flow:
         first, second = second, first  # the sum of two numbers has no order
     if len(second) > 1 or first[0].places.shape != second[0].places.shape:
         raise RefdesignError("found sums of sums, or of parts of different shapes, expected one term after the other")
+    if len(first) > _LONGEST_CHAIN:
+        raise RefdesignError(f"found a sum of more than {_LONGEST_CHAIN} maps, expected fewer")
     if (first[0].weights is None) != (second[0].weights is None):
         raise RefdesignError("found terms with and without weights in one sum")
     return replace(a, kind="total", terms=(*first, *second), places=first[0].places)
@@ -72,8 +75,9 @@ def spread(flow: Flow, axis: int, spelling: str = "", *, keep: bool = False) -> 
     axis %= term.places.ndim
     if not 1 <= term.places.shape[axis] <= _MOST_TERMS:
         raise RefdesignError(f"found a sum along axis {axis} of {term.places.shape}")
-    chosen = [np.array([i]) if keep else i for i in range(term.places.shape[axis])]
-    terms = tuple(Term(np.take(term.places, i, axis), np.take(weights, i, axis)) for i in chosen)
+    # Views: `np.take` of one place would copy what was broadcast, whole, for every place.
+    at = [(slice(None),) * axis + (slice(i, i + 1) if keep else i,) for i in range(term.places.shape[axis])]
+    terms = tuple(Term(np.asarray(term.places[place]), np.asarray(weights[place])) for place in at)
     return replace(flow, terms=terms, places=terms[0].places, running=-1, spelling=spelling)
 
 

@@ -19,12 +19,15 @@ def period(array: NDArray[Any], axis: int) -> int:
     >>> period(np.array([[1, 2, 3, 1, 2]]), 1)
     3
     """
-    extent: int = array.shape[axis]
-    moved = np.moveaxis(array, axis, 0)
-    for length in range(1, extent):
-        if np.array_equal(moved[length:], moved[:-length]):
-            return length
-    return extent
+    # Zeros of both signs are equal; rows are compared once each, by their bytes, whatever their period.
+    rows = [(row + 0).tobytes() for row in np.moveaxis(array, axis, 0)]
+    border = [0] * len(rows)  # how many rows the array begins with that end it there, too (Knuth, Morris and Pratt)
+    for place in range(1, len(rows)):
+        length = border[place - 1]
+        while length and rows[place] != rows[length]:
+            length = border[length - 1]
+        border[place] = length + (rows[place] == rows[length])
+    return len(rows) - border[-1] if rows else 0
 
 
 def smallest_kernel(over_map: NDArray[Any], channel_map: str) -> NDArray[Any]:
@@ -65,7 +68,8 @@ def scaled_kernel(over_map: NDArray[Any], scale: NDArray[np.float32], channel_ma
         return None
     for g in (g for g in range(1, channels + 1) if channels % g == 0):
         of = slices(channels, g, channel_map)
-        first = np.array([int(np.argmax(np.where(of == s, np.abs(scale), -1))) for s in range(g)])
+        members = np.argsort(of, kind="stable").reshape(g, -1)  # each slice's channels
+        first = members[np.arange(g), np.abs(scale)[members].argmax(axis=1)]
         with np.errstate(all="ignore"):
             near = cells[:, :, first] / scale[first]
             tried = [near]
@@ -77,7 +81,7 @@ def scaled_kernel(over_map: NDArray[Any], scale: NDArray[np.float32], channel_ma
             kernel = np.full(near.shape, np.nan, np.float32)
             for value in tried:
                 same = scale * value[:, :, of] == cells
-                fits = np.stack([same[:, :, of == s].all(axis=2) for s in range(g)], axis=2)
+                fits = same[:, :, members].all(axis=3)
                 kernel = np.where(np.isnan(kernel) & fits, value, kernel)
         if not np.isnan(kernel).any():
             return np.asarray(kernel, np.float32)

@@ -39,6 +39,8 @@ def on_constants(node: Any, inputs: list[Any]) -> list[NDArray[Any]]:
         if node.op_type == "BipolarQuant":
             return [np.where(x >= 0, np.float32(1), np.float32(-1)) * scale]
         low, high, zero = _limits(node, inputs)
+        if np.broadcast_shapes(x.shape, zero.shape) != x.shape:
+            raise RefdesignError("found a zero point that enlarges what is quantised")
         return [(np.rint(np.clip(x / scale + zero, low, high)) - zero) * scale]
 
 

@@ -13,6 +13,9 @@ from refdesign.errors import RefdesignError
 from refdesign.formats.files import naming, read_bytes
 from refdesign.formats.tensors import StoredTensor, TensorFile, checked_shape, elements, item_bytes
 
+LARGEST_HEADER = 1 << 24
+"""Bytes of a header, which the JSON parser makes some 25 times as large; of 10,000 arrays it has about one million."""
+
 _DTYPES = {
     "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64", "I8": "int8", "I16": "int16",
     "I32": "int32", "I64": "int64", "U8": "uint8", "BOOL": "bool",
@@ -45,6 +48,12 @@ def from_bytes(data: bytes) -> TensorFile:
     >>> [(name, tensor.dtype, tensor.shape) for name, tensor in from_bytes(saved).tensors.items()]
     [('conv2.weight', 'float64', (1, 3)), ('conv10.weight', 'int8', (2,))]
     """
+    header = int.from_bytes(data[:8], "little")
+    if header > min(len(data), LARGEST_HEADER):
+        raise RefdesignError(
+            f"found no safetensors file: a header of {header} bytes in {len(data)}, expected at most {LARGEST_HEADER}: "
+            "truncated or another format"
+        )
     try:
         entries = _deserialize(data)
     except (safetensors.SafetensorError, ValueError, OverflowError) as error:
@@ -68,7 +77,8 @@ def natural(name: str) -> list[tuple[int, str]]:
     >>> sorted(["conv10", "conv2", "bn1"], key=natural)
     ['bn1', 'conv2', 'conv10']
     """
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]{1,9})", name)]
+    parts = re.split(r"([0-9]{1,9})", name)  # every second part is a number
+    return [(int(part), "") if number % 2 else (-1, part) for number, part in enumerate(parts)]
 
 
 def _stored(name: str, dtype: str, entry: dict[str, Any]) -> StoredTensor:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from refdesign.errors import RefdesignError
 
 LARGEST_TENSOR = 1 << 28
-"""Elements of one array."""
+"""Elements of one array; extents of 0 count as 1."""
 
 DTYPES = (
     "float16", "bfloat16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool",
@@ -89,8 +89,8 @@ def checked_shape(shape: object) -> tuple[int, ...]:
     if not isinstance(shape, (list, tuple)) or len(shape) > 8 or not all(type(n) is int and n >= 0 for n in shape):
         raise RefdesignError("found a shape that is none, expected at most 8 extents")
     found = tuple(shape)
-    if math.prod(found) > LARGEST_TENSOR:
-        raise RefdesignError(f"found {math.prod(found)} elements, expected at most {LARGEST_TENSOR}")
+    if math.prod(max(extent, 1) for extent in found) > LARGEST_TENSOR:
+        raise RefdesignError(f"found shape {found} of too many elements, expected at most {LARGEST_TENSOR}")
     return found
 
 

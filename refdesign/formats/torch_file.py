@@ -9,14 +9,16 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from refdesign.errors import RefdesignError
 from refdesign.formats.archives import Archive
-from refdesign.formats.files import naming, read_bytes
+from refdesign.formats.files import LARGEST_FILE, naming, read_bytes
 from refdesign.formats.tensors import StoredTensor, TensorFile, checked_shape, elements, item_bytes
 from refdesign.formats.torch_pickle import LARGEST_PICKLE, Storage, Tensor, Unknown, load
 
@@ -28,8 +30,10 @@ STATE_NAMES = ("state_dict", "model_state_dict", "model", "net", "network", "mod
 
 _ASIDE = ("optim", "sched", "scaler", "ema")
 _DEPTH = 4
+_LARGEST_STEP = 1 << 48
+"""Elements that a stride or an offset may skip; where an extent is 1 or 0 a stride is never gone, and can be any."""
 
-Fetch = Callable[[Storage], bytes]
+Fetch = Callable[[Storage], bytes | memoryview]
 
 
 def read(path: str | os.PathLike[str]) -> TensorFile:
@@ -69,6 +73,9 @@ def from_bytes(data: bytes) -> TensorFile:
     for name, value in state.items():
         if isinstance(value, Tensor) and isinstance(name, str):
             tensors[name] = _stored(name, value, fetch)
+    total = sum(math.prod(tensor.shape) * item_bytes(tensor.dtype) for tensor in tensors.values())
+    if total > LARGEST_FILE:
+        raise RefdesignError(f"found tensors of {total} bytes in all, expected at most {LARGEST_FILE}")
     notes = _notes(root, where, state, tensors)
     return TensorFile(format="a PyTorch state dict", tensors=tensors, ordered=True, notes=tuple(notes))
 
@@ -87,6 +94,7 @@ def _archive(data: bytes) -> tuple[Any, Fetch]:
         raise RefdesignError("found tensors in big-endian order, expected little-endian")
     root = load(archive.read(pickles[0], LARGEST_PICKLE)).value
 
+    @lru_cache(maxsize=1)  # tensors that share a storage mostly follow one another
     def fetch(storage: Storage) -> bytes:
         name = f"{folder}data/{storage.key}"
         size = archive.size(name)
@@ -129,11 +137,11 @@ def _stream(data: bytes) -> tuple[Any, Fetch]:
         if at > len(data):
             raise RefdesignError(f"storage {key[:40]!r}: found {count} elements beyond the file's end: truncated")
 
-    def fetch(storage: Storage) -> bytes:
+    def fetch(storage: Storage) -> memoryview:
         start, count = starts.get(storage.key, (0, -1))
         if count != storage.count or storages[storage.key].dtype != storage.dtype:
             raise RefdesignError(f"storage {storage.key[:40]!r}: found other elements than the tensor says: damaged")
-        return data[start : start + count * item_bytes(storage.dtype)]
+        return memoryview(data)[start : start + count * item_bytes(storage.dtype)]
 
     return root.value, fetch
 
@@ -187,7 +195,7 @@ def _stored(name: str, tensor: Tensor, fetch: Fetch) -> StoredTensor:
         stride = tensor.stride
         if not isinstance(stride, tuple) or len(stride) != len(shape):
             raise RefdesignError("found strides that do not fit the shape")
-        if not all(type(n) is int and n >= 0 for n in (*stride, tensor.offset)):
+        if not all(type(n) is int and 0 <= n < _LARGEST_STEP for n in (*stride, tensor.offset)):
             raise RefdesignError("found strides or an offset that are no numbers of elements")
         last = tensor.offset + sum((n - 1) * step for n, step in zip(shape, stride, strict=True))
         count = math.prod(shape)
@@ -199,10 +207,12 @@ def _stored(name: str, tensor: Tensor, fetch: Fetch) -> StoredTensor:
 
     def array() -> NDArray[Any]:
         try:
-            flat = elements(fetch(tensor.storage), tensor.storage.dtype)
+            whole = fetch(tensor.storage)
         except RefdesignError as error:
             raise RefdesignError(f"tensor {name[:80]!r}: {error}") from error
-        view = as_strided(flat[tensor.offset :], shape, tuple(step * flat.itemsize for step in stride))
-        return view.copy()
+        # Only the view's own elements are copied: a small one can lie in a large storage.
+        items = np.frombuffer(whole, f"V{item_bytes(tensor.storage.dtype)}")
+        view = as_strided(items[tensor.offset :], shape, tuple(step * items.itemsize for step in stride))
+        return elements(view.tobytes(), tensor.storage.dtype).reshape(shape)
 
     return StoredTensor(tensor.storage.dtype, shape, array)

@@ -44,7 +44,7 @@ class Unknown:
     name: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Storage:
     """A run of elements that lies elsewhere in the file.
 
@@ -182,7 +182,9 @@ class _Machine:
 
     def name(self) -> None:
         name, module = self.stack.pop(), self.stack.pop()
-        self.stack.append(Name(str(module)[:200], str(name)[:200]))
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise RefdesignError("found a damaged pickle")
+        self.stack.append(Name(module[:200], name[:200]))
 
     def persistent(self) -> None:
         storage = _storage(self.stack.pop())

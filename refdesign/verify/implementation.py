@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdesign.checks import meant, shown
-from refdesign.errors import RefdesignError
+from refdesign.errors import RefdesignError, in_print
 from refdesign.network import NetworkData
 
 Images = NDArray[Any]
@@ -77,6 +77,7 @@ class Finding:
     def __post_init__(self) -> None:
         if self.kind not in FINDINGS:
             raise RefdesignError(f"finding, kind: found {self.kind!r}, expected one of {', '.join(FINDINGS)}")
+        object.__setattr__(self, "message", in_print(self.message))  # a foreign program's words can be in it
 
     def __str__(self) -> str:
         place = [] if self.output is None else [self.output]

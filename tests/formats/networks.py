@@ -103,6 +103,7 @@ def described_networks(draw: st.DrawFn) -> NetworkData:
     """Drawn networks with metadata, names of all kinds, and kernels that know their levels."""
     network = draw(networks())
     texts = st.text(max_size=8)
+    names = texts.filter(str.isprintable)
     layers: list[Layer] = []
     for layer in network.layers:
         kernel = getattr(layer, "kernel", None)
@@ -112,6 +113,6 @@ def described_networks(draw: st.DrawFn) -> NetworkData:
             layer = replace(layer, kernel=ThresholdKernel(kernel.values, levels, level_set))  # type: ignore[call-arg]
         layers.append(layer)
     return NetworkData(
-        name=draw(texts), input_shape=network.input_shape, layers=tuple(layers), conventions=network.conventions,
+        name=draw(names), input_shape=network.input_shape, layers=tuple(layers), conventions=network.conventions,
         metadata=draw(st.dictionaries(texts, texts, max_size=3)),
     )  # fmt: skip

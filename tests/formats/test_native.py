@@ -291,7 +291,6 @@ def test_a_wrong_tensor_is_named_with_its_layer(file: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "part"),
     [
-        ({"name": "\ud800"}, "name: found text that is not Unicode"),
         (
             {"kernel": ThresholdKernel(np.ones((1, 1), np.float32), np.zeros((1, 1), np.int64), (float("inf"),))},
             "kernel, level_set, 0: found inf",

@@ -53,7 +53,7 @@ def dies(data: bytes) -> None:
 
 
 def refuses_badly(data: bytes) -> None:
-    raise RefdesignError("two\nlines")
+    raise RefdesignError("")
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def refuses_badly(data: bytes) -> None:
     [
         (fails, "native, seed 0, file 0: IndexError: out of range"),
         (dies, "native, seed 0, file 0: the process ended with 9"),
-        (refuses_badly, r"native, seed 0, file 0: a refusal of another form: 'two\nlines'"),
+        (refuses_badly, "native, seed 0, file 0: a refusal without a reason"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
