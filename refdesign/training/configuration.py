@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import math
@@ -13,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from refdesign.checks import meant
 from refdesign.datasets import DATASETS
 from refdesign.errors import RefdesignError
 from refdesign.frameworks.estimators import ESTIMATORS
@@ -137,9 +137,9 @@ def configuration_from(plain: Mapping[str, Any], where: str) -> Configuration:
 
     >>> configuration_from({"seed": 3, "recipe": {"epochs": 2}}, "run.toml").recipe.epochs
     2
-    >>> configuration_from({"sead": 3}, "run.toml")
+    >>> configuration_from({"sead": 3}, "run.toml")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    refdesign.errors.RefdesignError: run.toml: found the field 'sead', did you mean 'seed'?
+    refdesign.errors.RefdesignError: run.toml: found the field 'sead' (did you mean 'seed'?), expected some of ...
     """
     values = dict(plain)
     recipe = values.pop("recipe", {})
@@ -173,7 +173,8 @@ def structure(made: type[Made], values: Mapping[str, Any], where: str) -> Made:
     checked: dict[str, Any] = {}
     for name, value in values.items():
         if name not in hints:
-            raise RefdesignError(f"{where}: found the field {name!r}, {_meant(name, list(hints))}")
+            found = f"found the field {name!r}{meant(name, hints)}"
+            raise RefdesignError(f"{where}: {found}, expected some of {', '.join(hints)}")
         kind = hints[name]
         wanted = (kind,) if isinstance(kind, type) else kind.__args__ if isinstance(kind, types.UnionType) else ()
         if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -185,8 +186,3 @@ def structure(made: type[Made], values: Mapping[str, Any], where: str) -> Made:
         return made(**checked)
     except RefdesignError as error:
         raise RefdesignError(f"{where}: {error}") from error
-
-
-def _meant(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"expected some of {', '.join(known)}"

@@ -17,14 +17,12 @@ from refdesign.run import check_images, default_batch_size, run_batch, run_layer
 from refdesign.verify.differences import OutputCount, count_for, differ, first_difference, odd_values
 from refdesign.verify.doors.door import Door
 from refdesign.verify.implementation import Answer, Finding, Images, comparable_outputs
+from refdesign.verify.keeping import Keeper, answered_row
 from refdesign.verify.rounding import exact_logits, source_of_logits
-from refdesign.verify.undefined import NotFinite, defined
+from refdesign.verify.undefined import NotFinite
 from refdesign.verify.verdict import COULD_NOT_RUN, DIFFERENT, EQUAL, Sample, Verdict
 
-__all__ = ["COULD_NOT_RUN", "DIFFERENT", "EQUAL", "SAMPLE_IMAGES", "Sample", "Verdict", "batches", "compare"]
-
-SAMPLE_IMAGES = 24
-"""How many images, with their answers, are kept for the diagnosis: differing ones first."""
+__all__ = ["COULD_NOT_RUN", "DIFFERENT", "EQUAL", "Sample", "Verdict", "batches", "compare"]
 
 _FINDINGS = 100
 
@@ -151,7 +149,7 @@ class _Comparison:
         self.alone: dict[str, OutputCount] = {}
         self.kept: tuple[int, Images, dict[str, NDArray[Any]]] | None = None
         self.not_finite: dict[str, NotFinite] = {}
-        self.sample: list[tuple[tuple[str, ...], int, Images, dict[str, NDArray[Any]]]] = []  # by what differs
+        self.keeper = Keeper()
 
     def add(self, images: Images, answer: Answer) -> None:
         start = self.verdict.images
@@ -175,7 +173,7 @@ class _Comparison:
                 self._keep_first(name, images, answer, int(where.argmax()))
         if self.layers_alone and not self.uncertain:
             self._judge_layers(start, ours, answer, equal=not differing)
-        self._keep_sample(start, images, answer, differing)
+        self.keeper.add(start, images, answer, differing)
 
     def _note_values(self, name: str, theirs: NDArray[Any]) -> None:
         """Say once what an output that differs cannot hold at all."""
@@ -312,23 +310,7 @@ class _Comparison:
     def _keep_first(self, name: str, images: Images, answer: Answer, row: int) -> None:
         order = self.order.index(name)
         if self.kept is None or order < self.kept[0]:
-            self.kept = (order, images[row : row + 1].copy(), _row(answer, row))
-
-    def _keep_sample(
-        self, start: int, images: Images, answer: Answer, differing: Mapping[str, NDArray[np.bool_]]
-    ) -> None:
-        """Keep differing images before equal ones, and of each kind the first."""
-        full = sum(bool(entry[0]) for entry in self.sample) >= SAMPLE_IMAGES
-        if full or (len(self.sample) >= SAMPLE_IMAGES and not differing):
-            return
-        some = np.any([np.zeros(len(images), dtype=np.bool_), *differing.values()], axis=0)
-        for row in [*np.flatnonzero(some)[:SAMPLE_IMAGES], *np.flatnonzero(~some)[:SAMPLE_IMAGES]]:
-            answers = _row(answer, int(row))
-            if set(answers) == set(answer.outputs):
-                wrong = tuple(name for name, where in differing.items() if where[row])
-                self.sample.append((wrong, start + int(row), images[row].copy(), answers))
-        self.sample.sort(key=lambda entry: (not entry[0], entry[1]))
-        del self.sample[SAMPLE_IMAGES:]
+            self.kept = (order, images[row : row + 1].copy(), answered_row(answer, row))
 
     def finish(self) -> None:
         verdict = self.verdict
@@ -351,29 +333,11 @@ class _Comparison:
         verdict.sample = self._sample()
 
     def _sample(self) -> Sample | None:
-        """What is kept for the diagnosis; None where nothing is left that differs and is a number."""
-        if not self.sample:
-            return None
-        numbers = np.array([entry[1] for entry in self.sample])
-        names = [name for name in self.order if all(name in entry[3] for entry in self.sample)]
         counts, first = self.verdict.counts, self.verdict.first
+        names = list(self.order)
         if "logits" in counts and counts["logits"].rounded and first is not None and first.output != "logits":
-            # The diagnosis compares bit for bit, and has the first difference to explain.
-            names = [name for name in names if name != "logits"]
-        outputs = {name: np.stack([entry[3][name] for entry in self.sample]) for name in names}
-        kept, rows = defined(outputs, len(numbers))
-        if (len(kept), len(rows)) != (len(names), len(numbers)):
-            left = {name for row in rows for name in self.sample[row][0]}
-            if not left.intersection(kept):
-                return None
-        images = np.stack([entry[2] for entry in self.sample])[rows]
-        return Sample(numbers[rows], images, {name: outputs[name][rows] for name in kept})
-
-
-def _row(answer: Answer, row: int) -> dict[str, NDArray[Any]]:
-    """One image's answers, copied."""
-    rows = {name: mask[row] for name, mask in answer.answered.items()}
-    return {name: array[row].copy() for name, array in answer.outputs.items() if rows.get(name, True)}
+            names.remove("logits")  # the diagnosis compares bit for bit, and has the first difference to explain
+        return self.keeper.sample(names)
 
 
 def _arriving(layer: Layer, outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]] | None:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdesign.network import NetworkData
+from refdesign.verify.arising import Arising
 from refdesign.verify.budget import Budget, TimeOver
 from refdesign.verify.change import Change, NotApplicable, Placed
 from refdesign.verify.entries import wrong_entries
@@ -81,6 +82,7 @@ class Search:
         self.late = False
         self._scorer = Scorer(network, sample, tolerance)
         self.names, self.equal = self._scorer.names, self._scorer.equal
+        self._arising = Arising(network, self.names)
         self._few = self._scorer.all if coupled else self._scorer.most_telling(_FEW)
         self._few_images = sample.images[self._few]
         self._prepared = Prepared(network, budget.check)
@@ -89,7 +91,7 @@ class Search:
         self._scores: list[_Score] = []
         self._first = self._scorer.base[0]  # the rank of the first output that differs
         self._reads_entries = entries
-        self._pinned = "" if self.equal else self._layer(self._first)
+        self._pinned = "" if self.equal else self._arising.layer(self._first)
         self._written = "" if self.equal else self._written_alone()
         self._alike: dict[bytes, list[Placed]] = {}  # single changes, by what they make of the few images
         self._unchanged = self._key({name: array[self._few] for name, array in self._scorer.reference.items()})
@@ -200,7 +202,7 @@ class Search:
         Where it is known in which layer the first difference arises, the change must explain it there by itself; only
         then it is worth trying whether it is in more layers than this one.
         """
-        pinned = self._layer(reach) if change.by_layer else ""
+        pinned = self._arising.layer(reach) if change.by_layer else ""
         alone: Fit | None = None
         if pinned:
             rank, alone = self._try_at(given, Placed(change, frozenset({pinned}), pinned), reach)
@@ -235,7 +237,7 @@ class Search:
     def _try_at(self, given: Sequence[Placed], placed: Placed, reach: int) -> tuple[int, Fit | None]:
         """As `_try`, for a change beside others; (-1, None) where it cannot be, or cannot help."""
         self.budget.check()
-        if not self._can_help(placed, reach):
+        if not self._arising.can_help(placed, reach):
             return -1, None
         if any(other.change is placed.change and other.layers & placed.layers for other in given):
             return -1, None
@@ -316,39 +318,3 @@ class Search:
         scorer = self._scorer
         wrong = any(scorer.distance(name, scorer.reference[name], scorer.all) for name in following)
         return "" if wrong or len(self.names) == 1 else self.names[self._first]
-
-    def _layer(self, rank: int) -> str:
-        """The layer in which an output arises, by its rank; empty where it can be in any before it, too.
-
-        What a layer makes is decided in it where its input was answered, bits and real streams.
-        """
-        first = self.network.layers[0].name
-        if rank == 0 and not self.names[0].startswith(f"{first}."):
-            return ""
-        name = self.names[rank]
-        answered = {output.rpartition(".")[0] for output in self.names}
-        layer = self.network.layers[-1].name if name == "logits" else name.rpartition(".")[0]
-        position = [entry.name for entry in self.network.layers].index(layer)
-        if position == 0:
-            return layer
-        earlier = {entry.name for entry in self.network.layers[:position]}
-        reals = {f"{source}.real" for source in self.network.real_sources & earlier}
-        known = self.network.layers[position - 1].name in answered and reals <= set(self.names)
-        return layer if known else ""
-
-    def _can_help(self, placed: Placed, rank: int) -> bool:
-        """Whether a change can move the first difference, which is in the output of this rank.
-
-        Where all before it was answered, the change must be at work in that layer, and at that place in it: sums do
-        not depend on decisions, and decisions go wrong on right sums by themselves.
-        """
-        layer, change = self._layer(rank), placed.change
-        if not layer or change.write is not None or change.pixels is not None:
-            return True
-        part = self.names[rank].rpartition(".")[2]
-        if part == "accumulator" and change.accumulate is None and change.layer is None:
-            return False
-        summed = any(f"{layer}.{sums}" in self.names for sums in ("accumulator", "pooled"))
-        if part == "bits" and summed and change.accumulate is not None:
-            return False
-        return not change.by_layer or layer in placed.layers
