@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from refdesign.checks import meant, shown
 from refdesign.errors import RefdesignError, in_print
 from refdesign.network import NetworkData
+from refdesign.verify import survival
 
 Images = NDArray[Any]
 Implementation = Callable[[Images], "Mapping[str, NDArray[Any]] | NDArray[Any]"]
@@ -309,6 +310,10 @@ def where_raised(error: BaseException) -> str:
     'ValueError: no such layer'
     """
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames[1:] if "site-packages" not in Path(frame.filename).parts]
+    own = [
+        frame
+        for frame in frames[1:]
+        if "site-packages" not in Path(frame.filename).parts and frame.filename != survival.__file__
+    ]
     place = f", in {Path(own[-1].filename).name} line {own[-1].lineno}" if own else ""
     return f"{type(error).__name__}: {one_line(error)}{place}"
