@@ -16,6 +16,9 @@ from refdesign.formats.onnx_choices import Choice, combined
 from refdesign.formats.onnx_context import Context, Value, described, only_flow, scalar
 from refdesign.formats.onnx_flow import Flow, same_steps
 
+TRAINING = "export the signs themselves, not what trains them"
+"""What to do about terms whose gradient alone is wanted."""
+
 _ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide, "Neg": np.negative, "Abs": np.abs,
     "Sign": np.sign, "Not": np.logical_not, "And": np.logical_and, "Or": np.logical_or, "Xor": np.logical_xor,
@@ -36,7 +39,7 @@ def on_choices(context: Context, node: Any, inputs: list[Value]) -> Flow:
             raise RefdesignError(
                 "found an operation on "
                 + " and ".join(described(flow) for flow in flows)
-                + ", expected parts of one sign"
+                + f", expected parts of one sign; {TRAINING}"
             )
         if not np.array_equal(flow.places, first.places):
             raise RefdesignError("found an operation on a sign and itself rearranged")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +18,9 @@ from refdesign.parameters import BatchNorm, ThresholdKernel
 
 _EXACT = 2**22
 """Half integers up to here are exact in float32."""
+
+_ROUNDED = 1e-3
+"""Weights that are off ±s by a smaller part are binary ones that were rounded, not latent ones."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,13 @@ def two_valued(weights: NDArray[Any], where: str) -> tuple[NDArray[np.bool_], ND
     if np.any(rows != scale[:, np.newaxis]) or not scale.all():
         off = deviation(weights)
         worst = int(off.argmax())
+        advice = "export the binary weights, not the latent ones"
+        if off[worst] < _ROUNDED:
+            advice = "export them without terms that cancel but for their rounding, such as (±s - w) + w"
         raise NotTwoValued(
             f"{where}: found weights that are not two-valued: output {worst} has magnitudes from "
-            f"{rows[worst].min():.6g} to {rows[worst].max():.6g}, {int(np.count_nonzero(off))} of {len(rows)} outputs "
-            "differ; expected ±1, or ±s with one s for each output (export the binary weights, not the latent ones)"
+            f"{rows[worst].min():.9g} to {rows[worst].max():.9g}, {int(np.count_nonzero(off))} of {len(rows)} outputs "
+            f"differ; expected ±1, or ±s with one s for each output ({advice})"
         )
     return weights > 0, scale
 
@@ -180,6 +187,28 @@ def _signed(step: Step, kind: str) -> NDArray[Any]:
 def _recovered(values: NDArray[np.float64]) -> tuple[BatchNorm, None, str]:
     batch_norm, program = batch_norm_of(values)
     return batch_norm, None, program
+
+
+def check_chain(drafts: Sequence[Draft]) -> None:
+    """Refuse layers that read another than the one before them: a network is a chain, but for its shortcuts.
+
+    Raises:
+        RefdesignError: names the layer, what it reads, and what stands before it.
+    """
+    names = {id(draft.source): draft.name for draft in drafts if draft.kind is AveragePool}
+    for number, draft in enumerate(drafts):
+        before = drafts[number - 1].name if number else ""
+        read = draft.reads[0] if draft.reads else ""
+        if draft.source is not None and draft.source.draft is not None:
+            read = draft.source.draft.name
+            if draft.source.draft.kind is AveragePool:  # known by what it reads: its name came later
+                read = names.get(id(draft.source.draft.source), "")
+        if read != before:
+            raise RefdesignError(
+                f"layer {draft.name!r}: found that it reads {read or 'the pixels'!r}, expected "
+                f"{before or 'the pixels'!r}, the layer before it: parallel branches are read only where they are "
+                "bases of one layer, or its shortcut"
+            )
 
 
 def finished(draft: Draft, tail: Tail, kernel: ThresholdKernel | None) -> Layer:

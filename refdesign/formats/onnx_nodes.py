@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 from refdesign.errors import RefdesignError
 from refdesign.formats import onnx_constants as constants
 from refdesign.formats import qonnx_in
-from refdesign.formats.onnx_comparisons import cast_choice, chosen, clip, compare, logical, on_choices, round_, sign
+from refdesign.formats.onnx_comparisons import (
+    TRAINING,
+    cast_choice,
+    chosen,
+    clip,
+    compare,
+    logical,
+    on_choices,
+    round_,
+    sign,
+)
 from refdesign.formats.onnx_context import Context, Value, described, only_flow, scalar
 from refdesign.formats.onnx_flow import Flow, is_map
 from refdesign.formats.onnx_flow import pair as attribute_pair
@@ -93,7 +103,8 @@ def _arithmetic(context: Context, node: Any, inputs: list[Value]) -> Flow:
         return on_choices(context, node, inputs)
     if len(flows) == 2:
         if kind != "add":
-            raise RefdesignError(f"found {kind} of two maps of the network, expected one map and constants")
+            advice = f"; {TRAINING}" if kind == "mul" else ""
+            raise RefdesignError(f"found {kind} of two maps of the network, expected one map and constants{advice}")
         return added(context, *flows)
     flow, other = flows[0], np.asarray(inputs[1] if isinstance(inputs[0], Flow) else inputs[0])
     if kind == "div" and not isinstance(inputs[0], Flow):

@@ -12,7 +12,7 @@ from refdesign.errors import RefdesignError
 from refdesign.formats import onnx_constants as constants
 from refdesign.formats.onnx_context import Context, Value, described, only_flow
 from refdesign.formats.onnx_flow import Draft, Flow, Step, geometry
-from refdesign.formats.onnx_layers import as_float32, product_weights, two_valued
+from refdesign.formats.onnx_layers import NotTwoValued, as_float32, product_weights, two_valued
 from refdesign.formats.onnx_pixels import channels_last, pixel_layer, real_layer, whole_image
 from refdesign.formats.onnx_real import real_dense
 from refdesign.formats.onnx_taps import convolution_of
@@ -91,8 +91,13 @@ def dense(context: Context, node: Any, inputs: list[Value]) -> Flow:
         raise RefdesignError(f"found a dense product of {described(flow)}, expected one of pixels, bits or real values")
     flow = context.bits(flow)
     name = _name(context, node, "dense")
-    signs, scale = two_valued(ordered, f"layer {name!r}")
-    draft = Draft(name, BinaryDense, {"weights": product_weights(signs)}, (len(matrix),), float(matrix.shape[1]))
+    try:
+        signs, scale = two_valued(ordered, f"layer {name!r}")
+    except NotTwoValued as error:
+        raise NotTwoValued(f"{error}; a real dense layer is read behind real values, as of an average pool") from error
+    reads = (flow.draft.name if flow.draft else "", flow.places, flow.scale)
+    fields = {"weights": product_weights(signs)}
+    draft = Draft(name, BinaryDense, fields, (len(matrix),), float(matrix.shape[1]), reads)
     return _behind(context, draft, flow, scale, bias)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from refdesign.errors import RefdesignError
 from refdesign.formats import onnx_constants as constants
+from refdesign.formats.onnx_comparisons import TRAINING
 from refdesign.formats.onnx_file import tensor
 from refdesign.formats.onnx_flow import Draft
 from refdesign.formats.onnx_layers import Tail, deviation
@@ -25,7 +26,7 @@ ADVICE = {
     ),
     **dict.fromkeys(
         ("Tanh", "Sigmoid", "HardSigmoid", "Erf"),
-        "a sign is the same without it: leave it out, and export the signs themselves, not what trains them",
+        f"a sign is the same without it: leave it out, and {TRAINING}",
     ),
     **dict.fromkeys(("LSTM", "GRU", "RNN", "Attention"), "only layers that run once, one after the other, are read"),
     **dict.fromkeys(("ConvTranspose", "Resize", "Upsample"), "maps become no larger in any layer that is read"),
@@ -51,7 +52,9 @@ def deviations(nodes: Sequence[Any], tensors: Mapping[str, Any], folder: Path | 
         if node.op_type == "MatMul" or (node.op_type == "Gemm" and not constants.attributes(node).get("transB", 0)):
             weights = weights.swapaxes(0, 1)
         if weights.size and np.isfinite(weights).all() and deviation(weights).any():
-            found.append(f"{node.name or node.output[0]!r} by {deviation(weights).max():.0%}")
+            off = float(deviation(weights).max())
+            found.append(f"{node.name or node.output[0]!r} by {off:.0%}" if off >= 0.01 else
+                         f"{node.name or node.output[0]!r} by {100 * off:.1g}%")  # fmt: skip
     return f"; of the products behind it, off their mean magnitudes too: {listed(found)}" if found else ""
 
 

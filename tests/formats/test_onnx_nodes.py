@@ -72,7 +72,7 @@ def average(g: Graph, a: str, **attributes: Any) -> str:
     return g("Sign", shortcut)
 
 
-REFUSED = {
+REFUSED: dict[str, tuple[Any, str]] = {
     "a constant in a type that is not known": (
         lambda g, a: g("Where", g("Greater", a, like(g, 0.5, a)), 1, -1), "a constant cast to the type of"),
     "dropout that is on": (
@@ -81,6 +81,42 @@ REFUSED = {
     "an average pool with holes": (lambda g, a: average(g, a, dilations=[1, 2]), "average pool with padding, ceil"),
     "an average pool that overlaps": (
         lambda g, a: g("Sign", g("AveragePool", a, kernel_shape=[2, 2], strides=[1, 2])), "overlapping windows"),
+}  # fmt: skip
+
+
+SQUARE = [np.where(RNG.random((6, 6, 1, 1)) < 0.5, np.float32(-1), np.float32(1)) for _ in range(2)]
+
+LATENT = f32(RNG.normal(size=(6, 6, 1, 1)))
+
+
+def normed(g: Graph, bits: str, weights: Any, scale: float) -> str:
+    """A product of a layer of its own: its batch norm makes it no basis of another."""
+    zeros, ones = np.zeros(6, np.float32), np.ones(6, np.float32)
+    return g("BatchNormalization", g("Conv", bits, weights), ones * np.float32(scale), f32(range(6)), zeros, ones)
+
+
+def downsampled(g: Graph, a: str) -> str:
+    bits = g("Sign", a)
+    return g("Sign", g("Add", normed(g, bits, SQUARE[0], 2), normed(g, bits, SQUARE[1], 0.5)))
+
+
+def skipped(g: Graph, a: str) -> str:
+    bits = g("Sign", a)
+    real = g("Add", normed(g, bits, SQUARE[0], 2), a)
+    return g("Sign", g("Add", normed(g, bits, SQUARE[1], 0.5), real))
+
+
+REFUSED |= {
+    "two products of the same bits": (downsampled, "'conv3': found that it reads 'conv1', expected 'conv2', the layer"),
+    "a product of bits of before": (skipped, "'conv3': found that it reads 'conv1', expected 'conv2', the layer"),
+    "a real last layer on bits": (
+        lambda g, a: g("MatMul", g("Flatten", g("Sign", a)), f32(RNG.normal(size=(300, 3)))),
+        "not two-valued: .*; a real dense layer is read behind real values, as of an average pool"),
+    "weights with a term that trains them": (
+        lambda g, a: g("Sign", g("Conv", g("Sign", a), (f32(0.1) * SQUARE[0] - LATENT) + LATENT)),
+        r"not two-valued: .* from 0\.0999999046 to 0\.100000024, .* without terms that cancel"),
+    "a sign's gradient": (
+        lambda g, a: g("Sub", g("Sign", a), g("Mul", a, a)), "export the signs themselves, not what trains them"),
 }  # fmt: skip
 
 
