@@ -224,7 +224,6 @@ class _Importer:
             raise RefdesignError(f"output {output!r}: found the sums of {ends.name!r}, "
                                  f"expected those of the last layer, {drafts[-1].name!r}")  # fmt: skip
         check_chain(drafts)
-        check_chain(drafts)
         entries = [*(entry for entry in found if entry is not None), self._last(last)]
         report = Report()
         conventions = self._conventions(entries, arithmetic, report)
