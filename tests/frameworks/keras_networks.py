@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from keras import ops
 from numpy.typing import NDArray
 
 from refdesign.api import Network
@@ -180,8 +181,64 @@ def what_has_no_counterpart_is_refused() -> None:
         refuses("layer 'c', batch norm: found a subnormal gamma", lambda: to_network(model, name="n"))
 
 
+class Halved(BinaryConv2D):
+    def call(self, x: Any) -> Any:
+        return super().call(x) / 2
+
+
+class Renamed(BinaryConv2D):
+    """Another class, the same computation."""
+
+
+class Residual(keras.Sequential):  # type: ignore[misc]
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        return inputs + super().call(inputs, training=training, mask=mask)
+
+
+def what_an_export_would_lose_is_refused() -> None:
+    pixels, last = PixelInput(), BinaryDense(2, name="last")
+    refused("'c': found Halved, a BinaryConv2D with a call of its own", pixels, Halved(2, 3, name="c"))
+    refused("'r': found Residual, a Sequential with a call of its own", pixels,
+            Residual([keras.Input((4, 5, 1)), BinaryConv2D(1, 1)], name="r"))  # fmt: skip
+    refused("'f': found Flatten with 'channels_first'", pixels, BinaryConv2D(2, 3), DeSign(),
+            keras.layers.Flatten("channels_first", name="f"), last)  # fmt: skip
+    refused("'c': found that it computes in 'bfloat16', expected 'float32'", pixels,
+            BinaryConv2D(2, 3, name="c", dtype="mixed_bfloat16"))  # fmt: skip
+    images = np.random.default_rng(1).integers(0, 256, (3, 4, 5, 1), np.uint8)
+    model = keras.Sequential([keras.Input((4, 5, 1)), pixels, Renamed(2, 3, padding=(1, 0), name="c")])
+    expected = to_network(model, name="n").run(images)["logits"]
+    np.testing.assert_array_equal(np.asarray(model.predict(images, verbose=0)), expected)
+
+
+def other_precisions_train_and_are_exported_where_meant() -> None:
+    """Sums of ±1 up to 256 are exact in bfloat16, so that what is meant is what is computed."""
+    images = np.random.default_rng(2).integers(0, 2, (6, 5, 7, 1), np.uint8)
+    for policy in ("mixed_bfloat16", "float64"):
+        settings: dict[str, Any] = {"dtype": policy}
+        model = keras.Sequential([
+            keras.Input((5, 7, 1)), PixelInput(2, -1, **settings), BinaryConv2D(4, 3, padding=1, name="c", **settings),
+            DeSign(ThresholdKernel([[0.5, 1.0]]), **settings),
+            BinaryConv2D(2, (2, 3), padding=1, padding_mode="ones", name="d", **settings),
+        ])  # fmt: skip
+        model.compile("sgd", "mse")
+        model.fit(images, np.zeros((6, 6, 7, 2), np.float32), epochs=1, verbose=0)
+        network = to_network(model, name="meant", arithmetic="real")
+        found = np.asarray(ops.convert_to_numpy(ops.cast(model(images), "float32")))
+        np.testing.assert_array_equal(found, network.run(images)["logits"])
+
+
+def wrong_arguments_are_refused_where_they_are_given() -> None:
+    refuses("BinaryConv2D, padding: found 'same', expected an integer", lambda: BinaryConv2D(2, 3, padding="same"))  # type: ignore[arg-type]
+    refuses("BinaryConv2D, kernel_size: found 0, expected an integer", lambda: BinaryConv2D(2, 0))
+    refuses("DeSign, kernel: found a list, expected a ThresholdKernel", lambda: DeSign([[0.5, 1.0]]))  # type: ignore[arg-type]
+    refuses("BatchNormDeSign, kernel: found a str", lambda: BatchNormDeSign("threshold_2x2_v1"))  # type: ignore[arg-type]
+
+
 def check(examples: int) -> None:
     """All of it."""
     models_and_networks_agree(examples)
     a_trained_model_is_exported_from_its_file()
     what_has_no_counterpart_is_refused()
+    what_an_export_would_lose_is_refused()
+    other_precisions_train_and_are_exported_where_meant()
+    wrong_arguments_are_refused_where_they_are_given()

@@ -14,7 +14,7 @@ from refdesign.errors import RefdesignError
 from refdesign.frameworks.estimators import check_estimator
 from refdesign.ops.dither import threshold_map
 from refdesign.ops.sign import KERAS_ROUND_BOUNDARY
-from refdesign.parameters import ThresholdKernel
+from refdesign.parameters import ThresholdKernel, check_kernel
 
 Tensor = Any
 
@@ -114,6 +114,7 @@ class _Dithers:
 
     def choose(self, kernel: ThresholdKernel | None, conventions: Conventions, estimator: str) -> None:
         check_estimator(estimator)
+        check_kernel(type(self).__name__, kernel)
         self.kernel, self.conventions, self.estimator = kernel, conventions, estimator
 
     def choices(self) -> dict[str, Any]:
@@ -141,7 +142,7 @@ class DeSign(_Dithers, keras.layers.Layer):  # type: ignore[misc]
         estimator: one of `estimators.ESTIMATORS`.
 
     Raises:
-        RefdesignError: an unknown estimator.
+        RefdesignError: no threshold kernel, or an unknown estimator.
 
     >>> bits = DeSign(ThresholdKernel([[0.0, 1.0], [2.0, 3.0]]))(np.full((1, 3, 5, 1), 1.5, np.float32))
     >>> ops.convert_to_numpy(bits)[0, :, :, 0].astype(int).tolist()
@@ -182,7 +183,7 @@ class BatchNormDeSign(_Dithers, keras.layers.BatchNormalization):  # type: ignor
         settings: those of `keras.layers.BatchNormalization`.
 
     Raises:
-        RefdesignError: an unknown estimator.
+        RefdesignError: no threshold kernel, or an unknown estimator.
 
     >>> layer = BatchNormDeSign(ThresholdKernel([[0.0, 1.0]]), PAPER.replace(threshold_scale="gamma"))
     >>> ops.convert_to_numpy(layer(np.full((1, 1, 3, 2), 0.75, np.float32)))[0, 0].astype(int).tolist()

@@ -11,8 +11,9 @@ import numpy as np
 
 from refdesign.api import Network
 from refdesign.bits import pack
-from refdesign.conventions import PAPER, Conventions
+from refdesign.conventions import PAPER
 from refdesign.errors import RefdesignError
+from refdesign.frameworks.exporting import refuse_changed, shared_conventions
 from refdesign.frameworks.keras.design import BatchNormDeSign, DeSign
 from refdesign.frameworks.keras.layers import BinaryConv2D, BinaryDense, PixelInput
 from refdesign.frameworks.keras.parameters import array_of, batch_norm_of, program, read_batch_norm, reads_k
@@ -24,6 +25,10 @@ from refdesign.ops.dither import threshold_map
 from refdesign.parameters import NO_DITHER, BatchNorm
 
 _IDLE = (keras.layers.InputLayer, keras.layers.Identity, keras.layers.Dropout)
+_KINDS = (
+    PixelInput, BinaryConv2D, BinaryDense, keras.layers.MaxPooling2D, keras.layers.BatchNormalization, DeSign,
+    BatchNormDeSign, keras.layers.Flatten, keras.Sequential, *_IDLE,
+)  # fmt: skip
 _ORDER = "MaxPooling2D, BatchNormalization, DeSign, in this order, or BatchNormDeSign for the last two"
 
 
@@ -58,8 +63,10 @@ def to_network(
         metadata: free text by key.
 
     Raises:
-        RefdesignError: a layer, order or parameter that the reference has no counterpart for, layers with different
-            conventions, or a backend whose arithmetic has no name, naming the layer.
+        RefdesignError: a layer, order or parameter that the reference has no counterpart for, a class that computes
+            something else than the one that it is derived from, layers with different conventions, or, without an
+            arithmetic, a backend whose own has no name or layers that compute in another type than float32, naming
+            the layer.
 
     >>> import numpy as np
     >>> model = keras.Sequential([keras.Input((4, 5, 1)), PixelInput(), BinaryConv2D(2, (3, 3), name="conv"), DeSign(),
@@ -68,11 +75,14 @@ def to_network(
     ('conv.accumulator', 'conv.bits', 'dense.accumulator', 'logits')
     """
     pixels, parts = split(model)
+    if arithmetic is None:
+        _check_precision(model)
     shape = tuple(model.input_shape[1:])
     if len(shape) != 3 or None in shape:
         raise RefdesignError(f"to_network: found the input shape {shape}, expected (H, W, C), without batches")
     meant = program(arithmetic) if arithmetic or any(part.batch_norm for part in parts) else PAPER.arithmetic
-    conventions = _conventions(parts).replace(arithmetic=meant)
+    signs = ((part.product.name, part.sign.conventions, part.sign.kernel is not None) for part in parts if part.sign)
+    conventions = shared_conventions(signs).replace(arithmetic=meant)
     layers = tuple(_layer(part, pixels if part is parts[0] else None, meant) for part in parts)
     network = Network(
         name=name, input_shape=shape, layers=layers, conventions=conventions, metadata=dict(metadata or {})
@@ -82,11 +92,21 @@ def to_network(
     return network
 
 
+def _check_precision(model: keras.Sequential) -> None:
+    for layer in leaves(model):
+        if layer.compute_dtype != "float32":
+            raise RefdesignError(
+                f"to_network, layer {layer.name!r}: found that it computes in {layer.compute_dtype!r}, expected "
+                "'float32', or an arithmetic that the network is meant under"
+            )
+
+
 def split(model: keras.Sequential) -> tuple[PixelInput, list[Parts]]:
     """The pixel input and the layers of a sequential binary model.
 
     Raises:
-        RefdesignError: another layer or another order, naming the layer.
+        RefdesignError: another layer, one whose class computes something else than these, or another order, naming the
+            layer.
 
     >>> model = keras.Sequential([keras.Input((4, 5, 1)), PixelInput(), BinaryConv2D(2, (3, 3), name="conv")])
     >>> [part.product.name for part in split(model)[1]]
@@ -94,7 +114,16 @@ def split(model: keras.Sequential) -> tuple[PixelInput, list[Parts]]:
     """
     if not isinstance(model, keras.Sequential) or not model.built:
         raise RefdesignError(f"to_network: found {type(model).__name__}, expected a built keras.Sequential")
-    steps = [layer for layer in leaves(model) if not isinstance(layer, keras.layers.Flatten)]
+    refuse_changed(model.name, model, _KINDS, ["call"])
+    steps = []
+    for layer in leaves(model):
+        refuse_changed(layer.name, layer, _KINDS, ["call"])
+        if not isinstance(layer, keras.layers.Flatten):
+            steps.append(layer)
+        elif layer.data_format != "channels_last":
+            raise RefdesignError(
+                f"to_network, layer {layer.name!r}: found Flatten with {layer.data_format!r}, expected 'channels_last'"
+            )
     if not steps or not isinstance(steps[0], PixelInput):
         found = type(steps[0]).__name__ if steps else "an empty model"
         raise RefdesignError(f"to_network: found {found} first, expected PixelInput")
@@ -119,11 +148,15 @@ def split(model: keras.Sequential) -> tuple[PixelInput, list[Parts]]:
 def leaves(model: keras.Sequential) -> Iterator[Any]:
     """The layers of a model and of the models in it, in order, without those that do nothing in inference.
 
+    Raises:
+        RefdesignError: a model in it whose class computes something else than a `Sequential`.
+
     >>> [type(layer).__name__ for layer in leaves(keras.Sequential([keras.Input((2, 3)), keras.layers.Flatten()]))]
     ['Flatten']
     """
     for layer in model.layers:
         if isinstance(layer, keras.Sequential):
+            refuse_changed(layer.name, layer, _KINDS, ["call"])
             yield from leaves(layer)
         elif not isinstance(layer, _IDLE):
             yield layer
@@ -142,25 +175,6 @@ def _add(parts: list[Parts], step: Any) -> None:
         )
     for field in places:
         setattr(parts[-1], field, step)
-
-
-def _conventions(parts: list[Parts]) -> Conventions:
-    """The conventions that all signs share; without thresholds there is no scale for them."""
-    scales = [part.sign.conventions.threshold_scale for part in parts if part.sign and part.sign.kernel is not None]
-    shared: Conventions | None = None
-    for part in parts:
-        if part.sign is None:
-            continue
-        own = part.sign.conventions
-        if part.sign.kernel is None:
-            own = own.replace(threshold_scale=scales[0] if scales else "unit")
-        own = own.replace(arithmetic=PAPER.arithmetic)
-        if shared is not None and own != shared:
-            raise RefdesignError(
-                f"to_network, layer {part.product.name!r}, conventions: found {own}, expected {shared}"
-            )
-        shared = own
-    return shared or PAPER
 
 
 def _layer(part: Parts, pixels: PixelInput | None, arithmetic: str) -> Layer:

@@ -13,7 +13,7 @@ from refdesign.errors import RefdesignError
 from refdesign.frameworks.estimators import check_estimator
 from refdesign.frameworks.keras.design import straight_through_sign
 from refdesign.network import PADDING_MODES, Pair
-from refdesign.ops.padding import FILLS, source_index
+from refdesign.ops.padding import FILLS, as_pair, source_index
 
 Tensor = Any
 
@@ -48,14 +48,16 @@ class BinaryConv2D(keras.layers.Layer):  # type: ignore[misc]
 
     Args:
         filters: O.
-        kernel_size, strides, dilation: rows and columns.
-        padding: rows and columns on each side.
+        kernel_size, strides, dilation: an integer or (rows, columns).
+        padding: how much on each side, an integer or (rows, columns); not Keras's `"same"`, which may put an odd
+            total on one side.
         padding_mode: one of `refdesign.network.PADDING_MODES`; the released code has `"symmetric"`.
         groups: how many groups, a divisor of I and O.
         estimator: the gradient of the weights' sign, one of `estimators.ESTIMATORS`.
 
     Raises:
-        RefdesignError: an unknown estimator or padding mode, or groups that do not divide the channels.
+        RefdesignError: a size that is none, an unknown estimator or padding mode, or groups that do not divide the
+            channels.
 
     >>> layer = BinaryConv2D(2, (3, 3), padding=(1, 1))
     >>> layer.build((None, 2, 3, 5))
@@ -67,11 +69,11 @@ class BinaryConv2D(keras.layers.Layer):  # type: ignore[misc]
     def __init__(
         self,
         filters: int,
-        kernel_size: Pair,
-        strides: Pair = (1, 1),
-        padding: Pair = (0, 0),
+        kernel_size: int | Pair,
+        strides: int | Pair = (1, 1),
+        padding: int | Pair = (0, 0),
         padding_mode: str = "zeros",
-        dilation: Pair = (1, 1),
+        dilation: int | Pair = (1, 1),
         groups: int = 1,
         estimator: str = "clipped",
         **settings: Any,
@@ -82,9 +84,11 @@ class BinaryConv2D(keras.layers.Layer):  # type: ignore[misc]
             raise RefdesignError(f"padding_mode: found {padding_mode!r}, expected one of {', '.join(PADDING_MODES)}")
         if groups < 1 or filters % groups:
             raise RefdesignError(f"groups: found {groups}, expected a divisor of {filters} filters")
-        self.filters, self.kernel_size, self.strides = filters, tuple(kernel_size), tuple(strides)
-        self.padding, self.padding_mode, self.dilation = tuple(padding), padding_mode, tuple(dilation)
-        self.groups, self.estimator = groups, estimator
+        self.filters, self.groups, self.padding_mode, self.estimator = filters, groups, padding_mode, estimator
+        self.kernel_size = as_pair("BinaryConv2D, kernel_size", kernel_size, 1)
+        self.strides = as_pair("BinaryConv2D, strides", strides, 1)
+        self.padding = as_pair("BinaryConv2D, padding", padding, 0)
+        self.dilation = as_pair("BinaryConv2D, dilation", dilation, 1)
 
     def build(self, shape: tuple[int | None, ...]) -> None:
         """Draw the latent weights."""
@@ -138,8 +142,8 @@ class BinaryConv2D(keras.layers.Layer):  # type: ignore[misc]
         if (source >= 0).all():
             return taken
         shape = tuple(len(source) if a == axis else 1 for a in range(4))
-        outside = ops.convert_to_tensor((source < 0).reshape(shape).astype(np.float32))
-        return taken * (1 - outside) + outside * FILLS[self.padding_mode]
+        outside = ops.convert_to_tensor((source < 0).reshape(shape))
+        return ops.where(outside, ops.cast(FILLS[self.padding_mode], x.dtype), taken)
 
     def get_config(self) -> dict[str, Any]:
         """Plain data, for saving."""

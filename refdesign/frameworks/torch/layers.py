@@ -14,16 +14,10 @@ from refdesign.frameworks.torch.binarisers import Binariser
 from refdesign.frameworks.torch.design import DeSign
 from refdesign.frameworks.torch.padding import pad
 from refdesign.network import PADDING_MODES, Pair
+from refdesign.ops.padding import as_pair
 
 EXACT_FLOAT32 = 2**24
 """Sums of integers up to here are exact in float32, in any order."""
-
-
-def _pair(field: str, value: int | Pair, least: int) -> Pair:
-    pair = (value, value) if isinstance(value, int) else tuple(value)
-    if len(pair) != 2 or not all(isinstance(v, int) and v >= least for v in pair):
-        raise RefdesignError(f"BinaryConv2d, {field}: found {value}, expected an integer or two, at least {least}")
-    return pair
 
 
 class PixelInput(nn.Module):
@@ -130,12 +124,12 @@ class BinaryConv2d(LatentWeights):
             raise RefdesignError(
                 f"BinaryConv2d, padding_mode: found {padding_mode!r}, expected one of {', '.join(PADDING_MODES)}"
             )
-        size = _pair("kernel_size", kernel_size, 1)
+        size = as_pair("BinaryConv2d, kernel_size", kernel_size, 1)
         super().__init__((out_channels, in_channels // groups, *size), estimator, binariser)
-        self.stride = _pair("stride", stride, 1)
-        self.padding = _pair("padding", padding, 0)
+        self.stride = as_pair("BinaryConv2d, stride", stride, 1)
+        self.padding = as_pair("BinaryConv2d, padding", padding, 0)
         self.padding_mode = padding_mode
-        self.dilation = _pair("dilation", dilation, 1)
+        self.dilation = as_pair("BinaryConv2d, dilation", dilation, 1)
         self.groups = groups
 
     def extra_repr(self) -> str:
