@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich.table import Table
 
 from refdesign.api import Network
 from refdesign.cli import _common as common
@@ -30,6 +31,9 @@ _IMAGES = 4
 @click.option(
     "--block-rams", type=click.FloatRange(0), default=math.inf, metavar="N", help="Block RAMs for weights, at most."
 )
+@click.option(
+    "--synthesize", is_flag=True, help="Count LUTs of every layer's unit for --rate, by Yosys (extra 'rtl'; slow)."
+)
 @click.option("--save-accelerator", type=click.Path(path_type=Path), help="Write the accelerator for --rate (JSON).")
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the table as CSV.")
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw rate against lanes, .png (extra 'plot').")
@@ -39,6 +43,7 @@ def explore(
     clock: float,
     rate: float | None,
     block_rams: float,
+    synthesize: bool,
     save_accelerator: Path | None,
     csv_file: Path | None,
     plot: Path | None,
@@ -52,6 +57,9 @@ def explore(
     status 1 if it is slower than asked. PE and SIMD divide the layer's channels. Block RAMs are those of 36 kbit, in
     halves, with all weights in them.
 
+    --synthesize has Yosys make the MVTU of every layer, with its memories, for the 7 series; sliding windows and FIFOs
+    are not in its figures.
+
     \b
     Examples:
       refdesign explore digits
@@ -64,8 +72,9 @@ def explore(
 
     network = common.load_model(model)
     if rate is None:
-        if save_accelerator is not None:
-            raise RefdesignError("--save-accelerator: found no --rate, expected one that says which accelerator")
+        for option, given in (("--save-accelerator", save_accelerator is not None), ("--synthesize", synthesize)):
+            if given:
+                raise RefdesignError(f"{option}: found no --rate, expected one that says which accelerator")
         points = front(network, block_rams=block_rams)
         rows = [_point_row(network, point, clock) for point in points]
         facts: dict[str, Any] = {"network": network.name, "clock_mhz": clock, "accelerators": rows}
@@ -74,6 +83,8 @@ def explore(
             raise RefdesignError("--plot: found --rate beside it, expected one of them: the plot is of all rates")
         accelerator, point = accelerator_for(network, math.floor(clock * 1e6 / rate), block_rams=block_rams)
         facts = _checked(network, accelerator, point, clock, rate)
+        if synthesize:
+            facts = _synthesized(network, accelerator, facts)
         rows = facts["layers"]
         if save_accelerator is not None:
             accelerator.save(save_accelerator)
@@ -115,7 +126,13 @@ def _checked(network: Network, accelerator: Accelerator, point: Point, clock: fl
     times = simulator.times(_IMAGES)
     made = report(simulator, times)
     layers = [
-        {"layer": row["layer"], **asdict(one), "busy": one.cycles / times.interval, **{n: row[n] for n in STORED}}
+        {
+            **{name: row[name] for name in ("layer", "pe", "simd")},
+            "cycles": one.cycles,
+            "busy": one.cycles / times.interval,
+            "lanes": one.lanes,
+            **{name: row[name] for name in STORED},
+        }
         for row, one in zip(made.rows, point.foldings, strict=True)
     ]
     return {
@@ -130,6 +147,21 @@ def _checked(network: Network, accelerator: Accelerator, point: Point, clock: fl
         **{name: made.total[name] for name in STORED},
         "layers": layers,
     }
+
+
+def _synthesized(network: Network, accelerator: Accelerator, facts: dict[str, Any]) -> dict[str, Any]:
+    """The facts with what Yosys makes of every layer."""
+    from simulator.rtl.synthesis import synthesize_unit
+    from simulator.run import Simulator
+
+    simulator = Simulator(network, accelerator)
+    made = []
+    with common.progress_bar("Synthesis") as progress:
+        for stage, memory in zip(simulator.stages, simulator.memories, strict=True):
+            made.append(asdict(synthesize_unit(stage, memory)))
+            progress(len(made), len(simulator.stages))
+    total = {name: sum(unit[name] for unit in made) for name in made[0]}
+    return {**facts, **total, "layers": [{**row, **unit} for row, unit in zip(facts["layers"], made, strict=True)]}
 
 
 def _print_front(network: Network, rows: list[dict[str, Any]], clock: float) -> None:
@@ -161,7 +193,7 @@ def _print_folding(facts: dict[str, Any], clock: float) -> None:
             common.cell(row["layer"]),
             *(f"{row[name]:,}" for name in ("pe", "simd", "cycles")),
             f"{row['busy']:.1%}",
-            *(f"{row[name]:,}" for name in ("lanes", "block_rams")),
+            *(f"{row[name]:,}" for name in ("lanes", "weight_block_rams")),
         )
     console = common.console()
     total = f"{facts['lanes']:,} lanes, {facts['weight_block_rams']:,} block RAMs"
@@ -171,8 +203,18 @@ def _print_folding(facts: dict[str, Any], clock: float) -> None:
     console.print(made)
     console.print("\nBits that the memories have room for")
     console.print(memory_table((*facts["layers"], {**facts, "layer": "total"})))
+    if "luts" in facts:
+        console.print("\nYosys makes of the units")
+        console.print(_synthesis_table([*facts["layers"], {**facts, "layer": "total"}]))
     slow, latency = "" if facts["reached"] else ": too slow", facts["latency_cycles"]
     console.print(
         f"Simulated: an image every {facts['interval_cycles']:,.1f} cycles, {facts['images_per_second']:,.1f} a second"
         f"{slow}; the first one after {latency:,} cycles, {latency / clock:,.1f} µs."
     )
+
+
+def _synthesis_table(rows: list[dict[str, Any]]) -> Table:
+    made = common.table("layer", "LUT", "LUT RAM", "FF", "block RAM", left=("layer",))
+    for row in rows:
+        made.add_row(common.cell(row["layer"]), *(f"{row[name]:,}" for name in ("luts", "lut_ram", "ffs", "brams")))
+    return made

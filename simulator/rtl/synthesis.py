@@ -23,11 +23,13 @@ from refdesign.bits import pack
 from refdesign.errors import RefdesignError
 from refdesign.network import BinaryConv2d, BinaryDense, NetworkData, PixelConv2d
 from refdesign.parameters import BatchNorm, ThresholdKernel
-from simulator.memory import contents
+from simulator.memory import StageMemory, contents
 from simulator.memory_files import export
 from simulator.rtl import tools, yosys
 from simulator.rtl.design import mvtu_parameters
 from simulator.schedule import fit, schedule
+from simulator.stage import StageSchedule
+from simulator.storage import threshold_storage
 
 SIZES = {"small": (4, 8, 16), "medium": (8, 32, 64), "large": (16, 64, 128), "deep": (8, 64, 256)}
 """By name: PE, SIMD, and the channels that a 3x3 layer reads and writes."""
@@ -43,15 +45,29 @@ _LUT_RAM |= {"RAM128X1D": 4, "RAM128X1S": 2, "RAM256X1S": 4, "RAM32X2S": 2, "SRL
 
 
 @dataclass(frozen=True)
+class Resources:
+    """What a unit takes of a 7-series FPGA.
+
+    Attributes:
+        luts: LUTs of logic (wide multiplexers are not counted).
+        lut_ram: LUTs that are distributed RAM or shift registers.
+        ffs: flip-flops.
+        brams: block RAMs, in halves of 36 kbit.
+    """
+
+    luts: int
+    lut_ram: int
+    ffs: int
+    brams: float
+
+
+@dataclass(frozen=True)
 class Cost:
     """One row of the table.
 
     Attributes:
         size, rule: names in `SIZES` and `KERNELS`.
-        luts: LUTs of logic (wide multiplexers are not counted).
-        lut_ram: LUTs that are distributed RAM or shift registers.
-        ffs: flip-flops.
-        brams: block RAMs, in halves of 36 kbit.
+        luts, lut_ram, ffs, brams: as in `Resources`.
         threshold_bits: bits of all threshold memories.
     """
 
@@ -104,34 +120,41 @@ def synthesize(size: str, rule: str) -> Cost:
     pe, simd, channels = SIZES[size]
     network = unit_network(channels, KERNELS[rule])
     stage = schedule(network, fit(network, pe=pe, simd=simd))[1]
+    found = synthesize_unit(stage, contents(stage))
+    return Cost(size, rule, **asdict(found), threshold_bits=threshold_storage(stage).bits)
+
+
+def synthesize_unit(stage: StageSchedule, memory: StageMemory) -> Resources:
+    """Synthesise a stage's MVTU with its memories; weights stand in block RAM. Results are kept in the cache.
+
+    Raises:
+        RefdesignError: pyosys is absent or fails.
+    """
     parameters = {**mvtu_parameters(stage), "WEIGHT_STYLE": '"block"'}
     top = _TOP.format(
-        simd=simd - 1,
+        simd=stage.config.simd - 1,
         out=stage.out_width - 1,
         parameters=", ".join(f".{name}({value})" for name, value in parameters.items()),
     )
 
     def build(folder: Path) -> None:
-        export(folder, [stage], [contents(stage)], "readmemh")
+        export(folder, [stage], [memory], "readmemh")
         (folder / "top.sv").write_text(top, encoding="utf-8")
         commands = [
             yosys.read([], ["top.sv"]),
             "synth_xilinx -family xc7 -flatten -noiopad -top top",
             "tee -o cells.json stat -json",
         ]
-        yosys.run(commands, folder, f"synthesis of {rule}, {size}")
+        yosys.run(commands, folder, f"synthesis of {stage.name}")
 
-    inputs = [top, json.dumps([KERNELS[rule], channels, EXTENT])]
+    inputs = [top, *(values.tobytes().hex() for values in (memory.weights, memory.limit, memory.flip))]
     cells = json.loads((tools.cached("synthesis", inputs, build) / "cells.json").read_text(encoding="utf-8"))
     count: dict[str, int] = cells["design"]["num_cells_by_type"]
-    return Cost(
-        size=size,
-        rule=rule,
+    return Resources(
         luts=sum(number for name, number in count.items() if _LUTS.match(name)),
         lut_ram=sum(_LUT_RAM[name] * number for name, number in count.items() if name in _LUT_RAM),
         ffs=sum(number for name, number in count.items() if name.startswith("FD")),
         brams=count.get("RAMB36E1", 0) + count.get("RAMB18E1", 0) / 2,
-        threshold_bits=int(contents(stage).limit.size) * (stage.config.threshold_width + 1),
     )
 
 

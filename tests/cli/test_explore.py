@@ -12,6 +12,7 @@ from PIL import Image
 
 from simulator import explore
 from tests.cli.command_line import call, good, refused
+from tests.simulator.rtl_bench import skip_without
 
 
 def test_the_front_as_table_csv_json_and_picture(tmp_path: Path) -> None:
@@ -53,6 +54,7 @@ def test_a_rate_that_stalls_keep_away_ends_with_status_1(monkeypatch: pytest.Mon
     [
         (("--rate", "50000"), "layer 'conv1': found 2,000 cycles an image, expected at least 4,608"),
         (("--block-rams", "3"), "block RAMs: found 3, expected at least 13.5 for the weights"),
+        (("--synthesize",), "--synthesize: found no --rate"),
         (("--save-accelerator", "x.json"), "--save-accelerator: found no --rate"),
         (("--rate", "9", "--plot", "x.png"), "--plot: found --rate beside it"),
         (("--clock", "0"), "Invalid value for '--clock'"),
@@ -60,3 +62,21 @@ def test_a_rate_that_stalls_keep_away_ends_with_status_1(monkeypatch: pytest.Mon
 )
 def test_what_cannot_be_used_is_refused(arguments: tuple[str, ...], message: str) -> None:
     assert message in refused("explore", "digits", *arguments)
+
+
+@pytest.mark.slow
+def test_yosys_counts_what_the_dither_adds(tmp_path: Path) -> None:
+    skip_without("yosys")
+    table, counted = tmp_path / "layers.csv", []
+    for name in ("digits-sign", "digits"):
+        arguments = ("explore", name, "--rate", "1000", "--synthesize")
+        facts = json.loads(good(*arguments, "--csv", table, "--json"))
+        rows = list(csv.DictReader(table.read_text().splitlines()))
+        assert sum(int(row["luts"]) for row in rows) == facts["luts"] > 0
+        assert facts["brams"] <= facts["weight_block_rams"]
+        assert f"total {facts['luts']:,} " in " ".join(good(*arguments).split())
+        counted.append(facts)
+    plain, dithered = counted
+    assert plain["luts"] < dithered["luts"]
+    assert plain["brams"] == dithered["brams"]
+    assert [row["lut_ram"] for row in plain["layers"]] == [row["lut_ram"] for row in dithered["layers"]]
