@@ -1,8 +1,9 @@
 """Which PE and SIMD every layer should have: the cheapest accelerator for a rate, and the cheapest for every rate.
 
-In the steady state an image leaves every so many cycles as the slowest stage computes for one. So each layer chooses
-for itself among the foldings that are fast enough, and only a limit on block RAMs couples them: the cheapest whole is
-found exactly, by adding up the layers' best choices one layer after the other.
+Without stalls an image leaves every so many cycles as the slowest stage computes for one. So each layer chooses for
+itself among the foldings that are fast enough, and only a limit on block RAMs couples them: the cheapest whole is found
+exactly, by adding up the layers' best choices one layer after the other. What stalls add, where a line buffer holds too
+little of the next image, `Simulator.times` says.
 
 The cost is lanes, the sum of PE * SIMD: XNORs a cycle. Of foldings with equally many lanes the one with fewer block
 RAMs of weights wins, then the one with fewer PEs.
@@ -47,7 +48,7 @@ class Point:
 
     Attributes:
         foldings: of every layer.
-        cycles: from image to image in the steady state: those of the slowest layer.
+        cycles: from image to image without stalls: those of the slowest layer.
         lanes, block_rams: of all layers.
     """
 
@@ -84,7 +85,7 @@ def cheapest(choices: Sequence[Sequence[Folding]], cycles: int, block_rams: floa
 
     Args:
         choices: every layer's `foldings`.
-        cycles: from image to image, at most.
+        cycles: from image to image without stalls, at most.
         block_rams: of all weights, at most.
     """
     wholes = [Point(foldings=(), cycles=0, lanes=0, block_rams=0.0)]
@@ -119,11 +120,11 @@ def front(network: NetworkData, *, block_rams: float = math.inf) -> list[Point]:
 def accelerator_for(
     network: NetworkData, cycles: int, *, block_rams: float = math.inf, **options: Any
 ) -> tuple[Accelerator, Point]:
-    """The accelerator with the fewest lanes that takes an image every so many cycles.
+    """The accelerator with the fewest lanes that takes an image every so many cycles, but for stalls.
 
     Args:
         network: what it is to run.
-        cycles: from image to image, at most.
+        cycles: from image to image without stalls, at most.
         block_rams: of all weights, at most.
         options: of `simulator.schedule.fit`, but for `pe` and `simd`.
 

@@ -54,8 +54,8 @@ def explore(
     MODEL is as in `refdesign info`. Without --rate, the table has the fewest lanes for every rate that there is: lanes
     are the sum of PE times SIMD, XNORs a cycle; the slowest layer sets the rate. With --rate, it has the folding of
     every layer that reaches it with the fewest lanes, and the simulator says how fast it is with all its stalls; exit
-    status 1 if it is slower than asked. PE and SIMD divide the layer's channels. Block RAMs are those of 36 kbit, in
-    halves, with all weights in them.
+    status 1 if they make it slower than asked (then ask for a little more, or give its file more line_buffer_rows). PE
+    and SIMD divide the layer's channels. Block RAMs are those of 36 kbit, in halves, with all weights in them.
 
     --synthesize has Yosys make the MVTU of every layer, with its memories, for the 7 series; sliding windows and FIFOs
     are not in its figures.

@@ -17,6 +17,7 @@ from simulator.run import Simulator
 from simulator.schedule import fit, schedule
 from simulator.stage import StageSchedule
 from simulator.storage import weight_storage
+from tests.simulator.pipelines import random_pipeline
 
 TINY = binarynet(input_shape=(5, 7, 2), widths=(6, 10), dense=(), classes=3, seed=1)
 
@@ -71,6 +72,14 @@ def test_the_fewest_cycles_of_a_layer_are_named() -> None:
     ):
         accelerator_for(TINY, 2519)
     assert accelerator_for(TINY, 2520)[1].cycles == 2520
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_stalls_only_add_and_four_images_show_them(seed: int) -> None:
+    network = random_pipeline(seed, exact=True).network
+    for point in front(network)[::3]:
+        simulator = Simulator(network, accelerator_for(network, point.cycles)[0])
+        assert simulator.times(13).interval == simulator.times(4).interval >= point.cycles
 
 
 @pytest.mark.parametrize(("network", "every"), [(TINY, 1), (pretrained("digits"), 4)])
