@@ -33,9 +33,9 @@ _BATCH_BYTES = 16 << 20
 
 def check_images(network: NetworkData, images: NDArray[np.uint8]) -> None:
     """Refuse anything but uint8 images (N, H, W, C) of the network's input shape."""
-    found = getattr(images, "dtype", type(images).__name__)
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
-        raise RefdesignError(f"images: found {found}, expected a uint8 array")
+        found = images.dtype if isinstance(images, np.ndarray) else type(images).__name__
+        raise RefdesignError(f"images: found {found}, expected a uint8 array of NumPy's")
     if images.ndim != 4 or images.shape[1:] != tuple(network.input_shape):
         expected = ", ".join(str(extent) for extent in network.input_shape)
         raise RefdesignError(f"images: found shape {images.shape}, expected (N, {expected})")

@@ -43,6 +43,7 @@ def test_gradients_are_the_estimators(estimator: str) -> None:
     assert jax.jit(jax.grad(loss))(z).tolist() == expected
     rows = jnp.stack([z, z + 8])
     assert jax.vmap(jax.grad(loss))(rows)[0].tolist() == expected
+    assert jax.jacfwd(loss)(z).tolist() == expected
 
 
 @pytest.mark.parametrize("conventions", [*(PAPER.replace(sign_at_zero=tie) for tie in (1, -1, 0)), RELEASED_KERAS])
@@ -67,6 +68,11 @@ def test_design_decides_like_the_reference(conventions: Conventions, data: st.Da
     expected = dithered_sign(y, kernel, conventions, gamma)
     tiny = np.abs(kernel.values[kernel.values != 0]).min(initial=1) < 1e-30
     assert tiny or np.array_equal(np.asarray(found), expected)
+
+
+def test_bits_have_the_dtype_of_y() -> None:
+    y, gamma = jnp.ones((2, 5, 7, 3), dtype=jnp.bfloat16), jnp.ones(3)
+    assert layers.design(y, ThresholdKernel([[0.5, 1.0]]), RELEASED_TORCH, gamma=gamma).dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize(("mode", "groups"), [("zeros", 1), ("symmetric", 2), ("minus_ones", 1), ("circular", 4)])

@@ -113,6 +113,11 @@ def test_a_device_that_there_is_not_is_refused() -> None:
             compile(pretrained("digits"), device=device)
 
 
+def test_tensors_are_no_images() -> None:
+    with pytest.raises(RefdesignError, match="images: found Tensor, expected a uint8 array of NumPy's"):
+        compile(pretrained("digits"))(torch.zeros(2, 8, 8, 1, dtype=torch.uint8))  # type: ignore[arg-type]
+
+
 @pytest.mark.cuda
 def test_cuda_equals_the_reference() -> None:
     @settings(max_examples=settings().max_examples * 4)

@@ -40,7 +40,7 @@ _DERIVATIVES: dict[str, Callable[[jax.Array], jax.Array]] = {
 """Each estimator's value at z."""
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
 def _sign(z: jax.Array, estimator: str, sign_at_zero: int, sign_rule: str) -> jax.Array:
     if sign_rule == "keras_round":
         return jnp.where(z > KERAS_ROUND_BOUNDARY, 1, -1).astype(z.dtype)
@@ -52,25 +52,20 @@ def _sign(z: jax.Array, estimator: str, sign_at_zero: int, sign_rule: str) -> ja
     return jnp.where(sign == 0, sign_at_zero, sign).astype(z.dtype)
 
 
-def _sign_forward(z: jax.Array, estimator: str, sign_at_zero: int, sign_rule: str) -> tuple[jax.Array, jax.Array]:
-    return _sign(z, estimator, sign_at_zero, sign_rule), z
-
-
-def _sign_backward(
-    estimator: str, sign_at_zero: int, sign_rule: str, z: jax.Array, gradient: jax.Array
-) -> tuple[jax.Array]:
-    return (gradient * _DERIVATIVES[estimator](z),)
-
-
-_sign.defvjp(_sign_forward, _sign_backward)
+@_sign.defjvp
+def _sign_jvp(
+    estimator: str, sign_at_zero: int, sign_rule: str, primals: tuple[jax.Array], tangents: tuple[jax.Array]
+) -> tuple[jax.Array, jax.Array]:
+    (z,), (tangent,) = primals, tangents
+    return _sign(z, estimator, sign_at_zero, sign_rule), tangent * _DERIVATIVES[estimator](z)
 
 
 def straight_through_sign(z: jax.Array, estimator: str = "clipped", conventions: Conventions = PAPER) -> jax.Array:
-    """The sign of z forward, an estimator's gradient backward.
+    """The sign of z, with an estimator for its derivative, in forward mode and in reverse mode.
 
     Args:
         z: floating point, any shape.
-        estimator: one of `estimators.ESTIMATORS`; the gradient that arrives is multiplied by its value at z.
+        estimator: one of `estimators.ESTIMATORS`; tangents and gradients are multiplied by its value at z.
         conventions: `sign_at_zero` and `sign_rule` decide ties (docs/method.md, section 3).
 
     Returns:
@@ -125,7 +120,7 @@ def design(
             raise RefdesignError("design: threshold_scale is 'gamma', expected the batch norm's gamma as well as y")
         cells = gamma * cells
     z = y - (cells if y.ndim == 4 else cells[0, 0])
-    return straight_through_sign(z, estimator, conventions)
+    return straight_through_sign(z, estimator, conventions).astype(y.dtype)
 
 
 def binary_conv2d(
