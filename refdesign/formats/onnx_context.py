@@ -84,6 +84,13 @@ class Context:
         """Put a draft in the place of the one with its name."""
         self.drafts[[other.name for other in self.drafts].index(draft.name)] = draft
 
+    def _check_current(self, draft: Draft) -> None:
+        """Refuse sums of a layer that has become another since: with a pool, or with further bases."""
+        if all(draft is not other for other in self.drafts):
+            raise RefdesignError(
+                f"found values of layer {draft.name!r} from before its pool or its other bases, and those behind them"
+            )
+
     def bits(self, flow: Flow) -> Flow:
         """The bits that a choice is, ±1 up to a scale.
 
@@ -94,6 +101,7 @@ class Context:
             return flow
         if flow.kind != "choice" or flow.draft is None or flow.choice is None:
             raise RefdesignError(f"found {described(flow)}, expected bits")
+        self._check_current(flow.draft)
         try:
             choice = flow.choice.simplified()
             scale = _scale_of(choice)
@@ -111,6 +119,7 @@ class Context:
         """The bits of sums whose integer thresholds are known."""
         if flow.draft is None or flow.draft.name in self.found:
             raise RefdesignError("found a second sign of a layer, expected one")
+        self._check_current(flow.draft)
         self.found[flow.draft.name] = Found(flow.draft, tail, rule, flow.steps, None, exact=False)
         return replace(flow, kind="bits", steps=())
 
@@ -147,6 +156,7 @@ class Context:
         draft = flow.draft
         if flow.kind != "sums" or draft is None or not issubclass(draft.kind, Stage):
             raise RefdesignError(f"found {described(flow)}, expected the real values of a layer")
+        self._check_current(draft)
         known = self.found.get(draft.name)
         made = Found(draft, tail_of(flow.steps, flow.shape[-1]), (None, 0.0), flow.steps, None)
         if known is None:

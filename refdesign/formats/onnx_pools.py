@@ -33,6 +33,8 @@ def pooled_first(context: Context, flow: Flow, pool: MaxPool) -> Flow:
     draft = flow.draft
     if draft is None:
         raise RefdesignError("found a max pool of pixels, expected one behind a convolution")
+    if draft.name in context.found:
+        raise RefdesignError(f"found a max pool of layer {draft.name!r}, whose values are read without it too")
     channels = flow.shape[-1]
     direction = np.ones(channels, np.float32)
     for step in flow.steps:

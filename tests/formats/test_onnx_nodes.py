@@ -106,9 +106,29 @@ def skipped(g: Graph, a: str) -> str:
     return g("Sign", g("Add", normed(g, bits, SQUARE[1], 0.5), real))
 
 
+def part_of_bases(g: Graph, a: str) -> str:
+    bits = g("Sign", a)
+    part = g("Conv", bits, SQUARE[0])
+    g("Add", part, g("Mul", g("Conv", bits, SQUARE[1]), 0.5))
+    return g("Sign", part)
+
+
+def pooled_and_not(g: Graph, a: str, *, pool_first: bool) -> str:
+    """A layer's values with a max pool and without one, the pool before or behind what reads them without it."""
+    pool = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    early = g("MaxPool", a, **pool) if pool_first else ""
+    sums = g("Conv", g("Sign", a), np.repeat(SQUARE[0], 2, axis=2), strides=[2, 2])
+    return g("Sign", g("Add", sums, early or g("MaxPool", a, **pool)))
+
+
 REFUSED |= {
     "two products of the same bits": (downsampled, "'conv3': found that it reads 'conv1', expected 'conv2', the layer"),
     "a product of bits of before": (skipped, "'conv3': found that it reads 'conv1', expected 'conv2', the layer"),
+    "one of two bases": (part_of_bases, "found values of layer 'conv2' from before its pool or its other bases"),
+    "sums of before a pool": (
+        lambda g, a: pooled_and_not(g, a, pool_first=True), "found values of layer 'conv1' from before its pool"),
+    "sums that are pooled later": (
+        lambda g, a: pooled_and_not(g, a, pool_first=False), "a max pool of layer 'conv1', whose values are read"),
     "a real last layer on bits": (
         lambda g, a: g("MatMul", g("Flatten", g("Sign", a)), f32(RNG.normal(size=(300, 3)))),
         "not two-valued: .*; a real dense layer is read behind real values, as of an average pool"),
