@@ -143,6 +143,61 @@ def test_a_resnet_by_the_newer_exporter(tmp_path: Path) -> None:
     assert_its_bits(module, onnx_in.read(path, arithmetic="torch")[0], (8, 12, 3), ("bits", "real"))
 
 
+class Ties(nn.Module):
+    """Batch norms behind convolutions, as exporters merge them, with boundaries at common sums of pixels 0 and 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        convolutions = [nn.Conv2d(2, 10, 3, padding=1, bias=False), nn.Conv2d(10, 5, 3, bias=False)]
+        norms = [nn.BatchNorm2d(10), nn.BatchNorm2d(5)]
+        dense = nn.Linear(5 * 5 * 7, 3, bias=False)
+        self.conv, self.norm = nn.ModuleList(convolutions), nn.ModuleList(norms)
+        self.last = nn.Sequential(nn.Flatten(), dense, nn.BatchNorm1d(3))
+        self.bits: list[Any] = []
+        trained(self)
+        products: list[Any] = [*convolutions, dense]
+        for product in products:
+            product.weight.data = torch.where(product.weight < 0, -1.0, 1.0)
+        for norm in norms:
+            norm.running_mean = torch.round(torch.randn(norm.num_features) * 2)
+            nn.init.zeros_(norm.bias)
+
+    def forward(self, x: Any) -> Any:
+        for conv, norm in zip(self.conv, self.norm, strict=True):
+            x = torch.where(norm(conv(x)) >= 0, 1.0, -1.0)
+            self.bits.append(x)
+        return self.last(x)
+
+
+KEPT = [
+    pytest.param(
+        {"dynamo": False, "training": torch.onnx.TrainingMode.PRESERVE, "do_constant_folding": False}, id="TorchScript"
+    ),
+    pytest.param({"dynamo": True, "optimize": False, "verbose": False}, id="dynamo"),
+]
+
+
+@pytest.mark.parametrize("options", KEPT)
+def test_exports_that_keep_their_batch_norms_give_pytorchs_bits_at_ties(options: Any, tmp_path: Path) -> None:
+    if options["dynamo"]:
+        pytest.importorskip("onnxscript", reason="PyTorch's newer exporter needs onnxscript")
+    module = Ties()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's own, about its own exporters
+        torch.onnx.export(module, (torch.zeros(1, 2, 7, 9),), tmp_path / "kept.onnx", **options)
+    network, report = onnx_in.read(tmp_path / "kept.onnx", arithmetic="torch")
+    x = np.random.default_rng(8).integers(0, 2, (30, 2, 7, 9), dtype=np.uint8)
+    module.bits.clear()
+    with torch.no_grad():
+        logits = module(torch.tensor(x).float()).numpy()
+    found = Network.from_data(network).run(np.ascontiguousarray(x.transpose(0, 2, 3, 1)), outputs="all")
+    bits = [array for name, array in found.items() if name.endswith(".bits")]
+    for ours, theirs in zip(bits, module.bits, strict=True):
+        np.testing.assert_array_equal(ours, theirs.numpy().transpose(0, 2, 3, 1))
+    np.testing.assert_array_equal(found["logits"], logits)
+    assert not any("rounded products" in line for line in report.assumed)
+
+
 @pytest.mark.filterwarnings("ignore")  # Brevitas' and PyTorch's own
 def test_brevitas(tmp_path: Path) -> None:
     qnn = pytest.importorskip("brevitas.nn", reason="Brevitas is not installed", exc_type=ImportError)
