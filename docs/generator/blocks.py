@@ -225,6 +225,29 @@ def luts(rule: str) -> str:
     return f"{min(more):.0f} to {max(more):.0f} %"
 
 
+def accelerator() -> str:
+    """Two networks' accelerators for one rate, layer by layer, plain Sign beside the dither."""
+    plain, dithered = (result(f"accelerator-{kind}") for kind in ("sign", "3d"))
+    rows = [
+        (
+            one["layer"],
+            f"{one['pe']} × {one['simd']}" if "pe" in one else "",
+            *(f"{both[name]:,}" for name in ("threshold_memory_bits", "luts", "ffs", "brams") for both in (one, other)),
+        )
+        for one, other in zip(
+            [*plain["layers"], {**plain, "layer": "total"}], [*dithered["layers"], dithered], strict=True
+        )
+    ]
+    twice = (f"{what}, {kind}" for what in ("threshold bits", "LUT", "FF", "block RAM") for kind in ("Sign", "3D"))
+    return table(("layer", "PE × SIMD", *twice), rows, right=8)
+
+
+def accelerator_luts() -> str:
+    """How many more LUTs the dither takes of a whole accelerator."""
+    plain, dithered = (result(f"accelerator-{kind}")["luts"] for kind in ("sign", "3d"))
+    return f"{100 * (dithered / plain - 1):.0f} %"
+
+
 def campaign() -> str:
     """What a flipped bit does."""
     names = ("accuracy_drop", "corrupted", "any_corruption")
@@ -285,6 +308,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "synthesis": synthesis,
     "luts-2x2": partial(luts, "DeSign 2D 2x2"),
     "luts-3x3": partial(luts, "DeSign 2D 3x3"),
+    "accelerator": accelerator,
+    "accelerator-luts": accelerator_luts,
     "campaign": campaign,
     "cycles": cycles,
     "over-packed": over_packed,

@@ -75,6 +75,8 @@ SOURCES = {
     },
     "kernels": Source("python -m docs.design_study --cifar $CIFAR --released $RELEASED"),
     "synthesis": Source("python -m simulator.rtl.synthesis --json"),
+    "accelerator-sign": Source("refdesign explore digits-sign --rate 1000 --synthesize --json"),
+    "accelerator-3d": Source("refdesign explore digits --rate 1000 --synthesize --json"),
     "faults": Source(
         f"refdesign faults {_DIGITS} --first 120 --trials 40 --save $RUNS/trials.jsonl --json",
         lambda printed: printed["summary"],
