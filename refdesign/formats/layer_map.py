@@ -28,6 +28,7 @@ from refdesign.network import MaxPool, Shortcut
 from refdesign.parameters import ThresholdKernel
 
 LARGEST_MAP = 1 << 22
+_LARGEST_EPSILON = 1e300
 _KINDS = ("pixel_conv2d", "real_conv2d", "binary_conv2d", "binary_dense", "real_dense", "average_pool")
 
 
@@ -122,7 +123,7 @@ def _conventions(value: Any) -> Conventions | None:
             raise RefdesignError(f"conventions: found {value[:60]!r}, expected one of {', '.join(PRESETS)}")
         return PRESETS[value]
     if isinstance(value, dict):
-        return PAPER.replace(**value)
+        return Conventions.from_dict(PAPER.to_dict() | value)
     raise RefdesignError("conventions: expected a preset's name, or an object of choices")
 
 
@@ -215,8 +216,8 @@ def _norm(value: Any) -> Norm:
     if set(value) - {"mean", "variance", "epsilon", "gamma", "beta"}:
         raise RefdesignError("expected only mean, variance, epsilon, gamma and beta")
     epsilon = value["epsilon"]
-    if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)):
-        raise RefdesignError(f"epsilon: found {str(epsilon)[:60]!r}, expected a number")
+    if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)) or not abs(epsilon) < _LARGEST_EPSILON:
+        raise RefdesignError(f"epsilon: found {str(epsilon)[:60]!r}, expected a number that is finite")
     names = {key: None if value.get(key) is None else _text(value[key]) for key in ("gamma", "beta")}
     return Norm(mean=_text(value["mean"]), variance=_text(value["variance"]), epsilon=float(epsilon), **names)
 

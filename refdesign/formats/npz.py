@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from refdesign.errors import RefdesignError
 from refdesign.formats.archives import Archive
+from refdesign.formats.tensors import checked_shape
 
 _NPY = re.compile(
-    rb"\{'descr': '([<|][fiu][1248])', 'fortran_order': (True|False), "
+    rb"\{'descr': '(\|[iu]1|<[fiu][248])', 'fortran_order': (True|False), "
     rb"'shape': \(((?:\d{1,9}, ?){0,7}(?:\d{1,9},?)?)\), ?\} *\n"
 )
 
@@ -64,4 +65,4 @@ def array_from_bytes(data: bytes) -> NDArray[Any]:
     rest = data[match.end() :]
     if len(rest) != math.prod(shape) * dtype.itemsize:
         raise RefdesignError(f"found {len(rest)} bytes for {dtype} of shape {shape}, expected as many as it has")
-    return np.frombuffer(rest, dtype).reshape(shape, order="F" if order == "F" else "C")
+    return np.frombuffer(rest, dtype).reshape(checked_shape(shape), order="F" if order == "F" else "C")

@@ -24,6 +24,7 @@ import refdesign
 from refdesign.bits import PackedBits, unpack
 from refdesign.errors import RefdesignError
 from refdesign.formats import atomic
+from refdesign.formats.files import naming, read_bytes
 from refdesign.network import NetworkData, Stage, describe
 from refdesign.ops.batch_norm import scale_and_shift
 from refdesign.paths import thresholds_of
@@ -31,7 +32,7 @@ from refdesign.run import check_images, run, run_layer
 from refdesign.verify.directed import layer_cases
 from refdesign.verify.doors.words import WordFormat
 from refdesign.verify.fresh import directed_images, fresh_images
-from refdesign.verify.implementation import comparable_outputs
+from refdesign.verify.implementation import comparable_outputs, one_line
 from refdesign.verify.vectors_page import page
 
 FORMAT = "refdesign.vectors/1"
@@ -254,9 +255,13 @@ def read_images(path: Path, network: NetworkData) -> NDArray[np.uint8]:
         RefdesignError: no such folder, a manifest of another format, other conventions or another shape of the
             images than the network's, or a file that was changed.
     """
+    with naming(path / "manifest.json"):
+        text = read_bytes(path / "manifest.json")
+    with naming(path / "images.npy"):
+        content = read_bytes(path / "images.npy")
     try:
-        manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        manifest = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise RefdesignError(f"{path / 'manifest.json'}: cannot be read: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else type(manifest).__name__
@@ -266,12 +271,11 @@ def read_images(path: Path, network: NetworkData) -> NDArray[np.uint8]:
     files = manifest.get("files")
     entries = [entry for entry in files if isinstance(entry, dict)] if isinstance(files, list) else []
     digests = [entry.get("sha256") for entry in entries if entry.get("path") == "images.npy"]
+    if digests != [hashlib.sha256(content).hexdigest()]:
+        raise RefdesignError(f"{path / 'images.npy'}: found another SHA-256 than the manifest's")
     try:
-        content = (path / "images.npy").read_bytes()
-        if digests != [hashlib.sha256(content).hexdigest()]:
-            raise RefdesignError(f"{path / 'images.npy'}: found another SHA-256 than the manifest's")
         images: NDArray[np.uint8] = np.load(io.BytesIO(content), allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise RefdesignError(f"{path / 'images.npy'}: cannot be read: {error}") from error
+    except Exception as error:  # damaged headers raise almost anything
+        raise RefdesignError(f"{path / 'images.npy'}: cannot be read: {one_line(error)}") from error
     check_images(network, images)
     return images

@@ -81,3 +81,13 @@ def test_a_folder_and_a_missing_folder_are_refused(tmp_path: Path) -> None:
 def test_a_long_name_fits(tmp_path: Path) -> None:
     write_bytes(tmp_path / ("a" * 250), b"x")
     assert (tmp_path / ("a" * 250)).read_bytes() == b"x"
+
+
+def test_what_is_no_regular_file_stays_what_it_is(tmp_path: Path) -> None:
+    """`/dev/null` as an output would be replaced by a file, where the user may."""
+    path = tmp_path / "device"
+    os.mkfifo(path)
+    with pytest.raises(RefdesignError, match=r"device: cannot be written: it is no regular file$"):
+        write_bytes(path, b"abc")
+    assert stat.S_ISFIFO(path.stat().st_mode)
+    assert list(tmp_path.iterdir()) == [path]

@@ -12,15 +12,17 @@ import pytest
 import safetensors.numpy
 
 from refdesign.errors import LONGEST_LINE, RefdesignError
-from refdesign.formats import archives, native, safetensors_file, torch_file
+from refdesign.formats import archives, kernels, native, safetensors_file, torch_file
 from refdesign.formats.conversion import Imported
 from refdesign.formats.files import naming
 from refdesign.formats.periodic import period, scaled_kernel
 from refdesign.formats.tensors import TensorFile
+from refdesign.verify.fuzz.foreign import read_map
 from refdesign.verify.fuzz.foreign_files import pickled
 from refdesign.verify.fuzz.mutations import zipped
 from refdesign.verify.fuzz.native_mutations import plain_and_tensors, with_checksum
 from refdesign.verify.fuzz.networks import sample
+from refdesign.verify.fuzz.targets import good_files
 
 LARGE = b"\x8a\xff" + b"\x7f" * 255  # an integer of 255 bytes, in a pickle
 
@@ -125,6 +127,40 @@ def test_names_are_in_print(name: str) -> None:
 def test_what_a_report_says_is_in_print() -> None:
     found = Imported(sample(), "ONNX", ("conv\x1b[2J",), ("a\nb",))
     assert (found.recognised, found.assumed) == ((r"conv\x1b[2J",), (r"a\nb",))
+
+
+def numpy_file(descr: bytes, shape: bytes, data: bytes = b"") -> bytes:
+    header = b"{'descr': '%s', 'fortran_order': False, 'shape': (%s), }\n" % (descr, shape)
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (numpy_file(b"|f1", b"1, 1", b"0"), "no array of numbers"),
+        (numpy_file(b"|O8", b"1, 1", bytes(8)), "no array of numbers"),
+        (numpy_file(b"<f4", b"0, 999999999, 999999999, 999999999", b""), "of too many elements"),
+        (numpy_file(b"<f4", b"2, 1", bytes(4)), "found 4 bytes"),
+    ],
+)
+def test_numpy_headers(array: bytes, message: str) -> None:
+    with pytest.raises(RefdesignError, match=message):
+        kernels.from_bytes(zipped({"values.npy": array}), ".npz")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ('"PAPER"', '{"self": 1}', "conventions: unknown field 'self'"),
+        ("1e-05", "1" + "0" * 400, "layer 'a', batch_norm: epsilon: found '10000"),
+        ("1e-05", "NaN", "layer 'a', batch_norm: epsilon: found 'nan', expected a number that is finite"),
+        ("1e-05", "-1e999", "layer 'a', batch_norm: epsilon: found '-inf', expected a number that is finite"),
+    ],
+)
+def test_layer_maps(place: str, value: str, message: str) -> None:
+    good = good_files("layer-map")[0].decode()
+    with pytest.raises(RefdesignError, match=message):
+        read_map(good.replace(place, value, 1).encode())
 
 
 def test_memory_that_is_not_there_is_an_error_of_the_file() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from refdesign.errors import RefdesignError
 from refdesign.verify.compare import DIFFERENT, EQUAL, Verdict, compare
+from refdesign.verify.doors import words
 from refdesign.verify.doors.files import FilesDoor
 from refdesign.verify.doors.layout import Layout
 from refdesign.verify.doors.words import UNDEFINED, WordFormat, read_hex
@@ -142,6 +145,7 @@ def test_raw_words_of_accumulators(tmp_path: Path) -> None:
         ("[outputs.logits]\nlayout = 'n h w c'", "expected the same axes on both sides"),
         ("[output.logits]", "expected the tables"),
         ("[outputs", "cannot be read"),
+        (f"a = {'[' * 5000}{']' * 5000}", "cannot be read"),
     ],
 )
 def test_a_wrong_map(tmp_path: Path, mapping: str, message: str) -> None:
@@ -160,6 +164,48 @@ def test_missing_and_unreadable_files(tmp_path: Path) -> None:
     assert any("gone: found no such file" in finding.message for finding in verdict.findings)
     with pytest.raises(RefdesignError, match="found no folder"):
         FilesDoor(tmp_path / "nowhere", NETWORK)
+
+
+def _archive(at: int = 0, change: bytes = b"") -> bytes:
+    """An archive of one array, with bytes changed where they are in its header and in its list."""
+    stream = io.BytesIO()
+    np.savez_compressed(stream, logits=OUTPUTS["logits"])
+    data = stream.getvalue()
+    listed = data.index(b"PK\x01\x02")
+    return (
+        data[:at] + change + data[at + len(change) : listed + at + 2] + change + data[listed + at + 2 + len(change) :]
+    )
+
+
+def _array(shape: str) -> bytes:
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape}), }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(80)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("all.npz", _archive(6, b"\x01")),
+        ("all.npz", _archive(8, b"\x63")),
+        ("all.npz", _archive()[:60] + b"\xff" * 20 + _archive()[80:]),
+        ("logits.npy", _array("-9, 5")),
+        ("logits.npy", _array("True, 5")),
+    ],
+    ids=["encrypted", "packed unusually", "damaged", "a negative extent", "an extent that is none"],
+)
+def test_damaged_arrays_are_a_finding(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    found = _files(tmp_path).findings[0]
+    assert (found.kind, found.output) == ("garbage", "logits")
+    assert f"{name}: cannot be read: " in found.message
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "all.npz")
+    assert [finding.kind for finding in _files(tmp_path).findings] == ["missing"]
+    os.mkfifo(tmp_path / "map.toml")
+    with pytest.raises(RefdesignError, match=r"map\.toml: found something else than a regular file"):
+        FilesDoor(tmp_path, NETWORK, tmp_path / "map.toml")
 
 
 def test_a_misnamed_file_is_said_in_the_verdict(tmp_path: Path) -> None:
@@ -214,3 +260,13 @@ def test_hex_files_that_are_none(tmp_path: Path) -> None:
     path.write_text("1_2 // x\n/* 34 */ xz")
     assert [(word.value, word.unknown, word.line) for word in read_hex(path, 8)] == [(0x12, 0, 1), (0, 0xFF, 2)]
     assert UNDEFINED < -(2**31)
+
+
+def test_hex_lines_of_many_comments_and_of_any_length(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.hex"
+    path.write_text("1/**/" * 200_000 + "/*" + "*" * 200_000 + "\n3 */ 2 // 4 /*\n5/* 6 // */7//*")
+    assert [word.value for word in read_hex(path, 8)] == [1] * 200_000 + [2, 5, 7]
+    monkeypatch.setattr(words, "_LONGEST_LINE", 6)
+    path.write_text("12 34\n 56 78")
+    with pytest.raises(RefdesignError, match="line 2: found 6 characters or more"):
+        list(read_hex(path, 8))

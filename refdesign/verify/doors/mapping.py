@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from refdesign.errors import RefdesignError
+from refdesign.formats.files import naming, read_bytes
 from refdesign.network import NetworkData
 from refdesign.verify.implementation import comparable_outputs
 
@@ -36,6 +37,7 @@ INPUT_LAYOUTS = ("n h w c", "n c h w")
 INPUT_TYPES = ("uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
 """And in which types."""
 
+_LARGEST_MAP = 1 << 22
 _KEYS = {"file", "key", "layout", "sizes", "byte_order", *WORD_KEYS}
 _INPUT: dict[str, tuple[str, ...]] = {"layout": INPUT_LAYOUTS, "dtype": INPUT_TYPES}
 _TYPES: dict[str, type] = {"sizes": dict, "word_bits": int, "element_bits": int, "bit_one": int}
@@ -61,9 +63,11 @@ def read_map(path: Path | None, network: NetworkData) -> Map:
     tables: Map = {name: {} for name in TABLES}
     if path is None:
         return tables
+    with naming(path):
+        text = read_bytes(path, _LARGEST_MAP)
     try:
-        tables |= tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        tables |= tomllib.loads(text.decode())
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
         raise RefdesignError(f"{path}: cannot be read: {error}") from error
     if set(tables) != set(TABLES) or not all(isinstance(table, dict) for table in tables.values()):
         raise RefdesignError(f"{path}: found {', '.join(sorted(tables))}, expected the tables {', '.join(TABLES)}")

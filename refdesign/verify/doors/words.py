@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,8 @@ UNDEFINED = np.iinfo(np.int64).min
 """What stands for an element with undefined bits; no output has this value."""
 
 _UNKNOWN = re.compile("[xXzZ?]")
+_COMMENT = re.compile(r"//|/\*")
+_LONGEST_LINE = 1 << 24
 _HEX = re.compile("[0-9a-fA-FxXzZ?_]+")
 
 
@@ -148,7 +151,9 @@ def read_hex(path: Path, word_bits: int) -> Iterator[Word]:
     """
     comment, address = False, 0
     with path.open(encoding="ascii", errors="replace") as stream:
-        for number, line in enumerate(stream, 1):
+        for number, line in enumerate(iter(partial(stream.readline, _LONGEST_LINE), ""), 1):
+            if len(line) == _LONGEST_LINE:
+                raise RefdesignError(f"{path}, line {number}: found {len(line)} characters or more, expected fewer")
             text, comment = _without_comments(line, comment)
             for token in text.split():
                 if token.startswith("@"):
@@ -171,19 +176,18 @@ def _is_hex(text: str) -> bool:
 
 
 def _without_comments(line: str, inside: bool) -> tuple[str, bool]:
-    kept = ""
-    while line:
+    kept, at = [], 0
+    while True:
         if inside:
-            _, end, line = line.partition("*/")
-            inside = not end
-            continue
-        block, single = line.find("/*"), line.find("//")
-        if single >= 0 and (block < 0 or single < block):
-            return kept + line[:single], False
-        if block < 0:
-            return kept + line, False
-        kept, line, inside = kept + line[:block] + " ", line[block + 2 :], True
-    return kept, inside
+            end = line.find("*/", at)
+            if end < 0:
+                return " ".join(kept), True
+            at, inside = end + 2, False
+        comment = _COMMENT.search(line, at)
+        kept.append(line[at : comment.start() if comment else None])
+        if comment is None or comment[0] == "//":
+            return " ".join(kept), False
+        at, inside = comment.end(), True
 
 
 def read_raw(path: Path, word_bits: int, byte_order: Literal["little", "big"]) -> Iterator[Word]:
