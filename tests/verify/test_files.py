@@ -267,6 +267,6 @@ def test_hex_lines_of_many_comments_and_of_any_length(tmp_path: Path, monkeypatc
     path.write_text("1/**/" * 200_000 + "/*" + "*" * 200_000 + "\n3 */ 2 // 4 /*\n5/* 6 // */7//*")
     assert [word.value for word in read_hex(path, 8)] == [1] * 200_000 + [2, 5, 7]
     monkeypatch.setattr(words, "_LONGEST_LINE", 6)
-    path.write_text("12 34\n 56 78")
+    path.write_text("1 34\n 56 78")
     with pytest.raises(RefdesignError, match="line 2: found 6 characters or more"):
         list(read_hex(path, 8))

@@ -176,7 +176,8 @@ def _is_hex(text: str) -> bool:
 
 
 def _without_comments(line: str, inside: bool) -> tuple[str, bool]:
-    kept, at = [], 0
+    kept: list[str] = []
+    at = 0
     while True:
         if inside:
             end = line.find("*/", at)
