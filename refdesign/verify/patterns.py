@@ -29,7 +29,7 @@ def patterns(count: OutputCount) -> list[str]:
     >>> theirs[1::3, :, 15::16, :3] = 1
     >>> _ = count.add(np.arange(40), ours, theirs)
     >>> patterns(count)
-    ['only in columns 15, 31: every 16th', 'only in channels 0 to 2', 'only in images 1, 4, 7, 10, …: every 3rd']
+    ['only in columns 15, 31: steps of 16', 'only in channels 0 to 2', 'only in images 1, 4, 7, 10, …: steps of 3']
     """
     if not count.differing:
         return []
@@ -77,7 +77,8 @@ def _axis(name: str, counts: NDArray[np.int64], differing: int) -> list[str]:
         return [f"only in {one}"] if _telling(1 / len(counts), differing) else []
     step = gcd(*(place - wrong[0] for place in wrong))
     span = range(wrong[0], wrong[-1] + 1) if step == 1 else range(wrong[0] % step, len(counts), step)
-    if not _telling(len(span) / len(counts), differing):
+    any_two = len(wrong) == 2 and step > 1 and len(counts) % step  # are some steps apart
+    if any_two or not _telling(len(span) / len(counts), differing):
         return []
     return [f"only in {name} {_listed(wrong, step)}"]
 
@@ -88,7 +89,7 @@ def _listed(places: Iterable[int], step: int) -> str:
     if step == 1:
         return f"{some[0]} to {some[-1]}"
     shown = ", ".join(map(str, some[:4])) + (", …" if len(some) > 4 else "")
-    return f"{shown}: every {step}{'nd' if step == 2 else 'rd' if step == 3 else 'th'}"
+    return f"{shown}: steps of {step}"
 
 
 def _telling(share: float, differing: int) -> bool:

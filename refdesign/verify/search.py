@@ -113,8 +113,11 @@ class Search:
         return self._until_late(self._pairs())
 
     def nearest(self) -> str | None:
-        """The single change that explains most, where one explains anything."""
-        return str(min(self._scores).variant.placed[0]) if self._scores else None
+        """The single change that explains most, where one explains at least half of the first output that differs."""
+        rank, distance = self._scorer.base
+        best = min(self._scores, default=None)
+        most = best is not None and (-best.rank > rank or best.distance <= distance / 2)
+        return str(best.variant.placed[0]) if best is not None and most else None
 
     def _until_late(self, found: Iterable[Fit]) -> list[Fit]:
         fits: list[Fit] = []

@@ -215,6 +215,20 @@ def test_noise_is_not_explained() -> None:
     diagnosis = _diagnosis(NETWORK, noise, seconds=5.0)
     assert diagnosis.explanations == ()
     assert "no known change or pair explains it" in diagnosis.verdict
+    assert diagnosis.nearest is None  # nothing explains half of it
+
+
+def test_what_explains_most_is_named_as_the_nearest() -> None:
+    wrong = Port(NETWORK, "no dither")
+
+    def worse(images: Any) -> Any:
+        answer = {name: array for name, array in wrong(images).items() if name.startswith("first")}
+        answer["first.bits"][:, 3, 4, 5] *= -1
+        return answer
+
+    diagnosis = _diagnosis(NETWORK, worse, seconds=5.0)
+    assert diagnosis.explanations == ()
+    assert diagnosis.nearest == "no dither in first"
 
 
 def test_a_fault_that_only_the_sample_hides_is_not_claimed() -> None:
