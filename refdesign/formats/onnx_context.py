@@ -56,6 +56,7 @@ class Context:
         drafts: every layer's product, in order.
         found: by name, the layers that are read.
         input_shape: (H, W, C) of the images.
+        pixels: the layer that pixels are, where something takes their sign.
         assumed: lines for the report.
         tried: names of layers whose thresholds were found by trying every sum.
         programs: arithmetics that batch norms before real dense layers spell.
@@ -66,6 +67,7 @@ class Context:
     drafts: list[Draft] = field(default_factory=list)
     found: dict[str, Found] = field(default_factory=dict)
     input_shape: tuple[int, int, int] = (0, 0, 0)
+    pixels: Draft | None = None
     assumed: list[str] = field(default_factory=list)
     tried: list[str] = field(default_factory=list)
     programs: set[str | None] = field(default_factory=set)

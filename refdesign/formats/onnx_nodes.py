@@ -29,6 +29,7 @@ from refdesign.formats.onnx_flow import pair as attribute_pair
 from refdesign.formats.onnx_functions import INTEGER_CELLS
 from refdesign.formats.onnx_layers import as_float32, integer_tail
 from refdesign.formats.onnx_moves import move, pad, shape
+from refdesign.formats.onnx_pixels import as_sums
 from refdesign.formats.onnx_pools import pooled_first
 from refdesign.formats.onnx_products import convolution, dense, real_convolution
 from refdesign.formats.onnx_real import added, pooled, real_dense
@@ -254,17 +255,31 @@ def _as_map(flow: Flow) -> tuple[int, int, int]:
 
 
 Handler = Callable[[Context, Any, list[Value]], Any]
+
+
+def _deciding(handler: Handler) -> Handler:
+    """A handler of what makes bits of sums, or of pixels."""
+
+    def decided(context: Context, node: Any, inputs: list[Value]) -> Any:
+        sums = [
+            as_sums(context, value) if isinstance(value, Flow) and value.kind == "pixels" else value for value in inputs
+        ]
+        return handler(context, node, sums)
+
+    return decided
+
+
 HANDLERS: dict[str, Handler] = {
     **dict.fromkeys(constants.MOVING, move),
     **dict.fromkeys(("Add", "Sub", "Mul", "Div"), _arithmetic),
-    **dict.fromkeys(("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal"), compare),
+    **dict.fromkeys(("Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Equal"), _deciding(compare)),
     **dict.fromkeys(("Not", "And", "Or", "Xor", "Where", "Neg", "Abs"), logical),
     **dict.fromkeys(("Clip", "Max", "Min"), clip),
     "Identity": _identity, "Dropout": _dropout, "Cast": _cast, "CastLike": _cast_like, "Shape": shape, "Pad": pad,
     "Conv": convolution, "Gemm": dense, "MatMul": dense, "BatchNormalization": _batch_norm, "MaxPool": _max_pool,
-    "Sign": sign, "Round": round_, "CumSum": _cumulated, "ReduceSum": _reduced, "ReduceMean": _reduced,
+    "Sign": _deciding(sign), "Round": round_, "CumSum": _cumulated, "ReduceSum": _reduced, "ReduceMean": _reduced,
     "AveragePool": _average_pool, "GlobalAveragePool": _average_pool,
     "org.refdesign.DitheredSign": _dithered_sign, "org.refdesign.PeriodicThreshold": _periodic_threshold,
-    **qonnx_in.HANDLERS,
+    **{key: _deciding(handler) for key, handler in qonnx_in.HANDLERS.items()},
 }  # fmt: skip
 """What a node does, by its operator's name."""

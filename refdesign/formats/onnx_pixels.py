@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from refdesign.bits import PackedBits
 from refdesign.errors import RefdesignError
 from refdesign.formats.onnx_context import Context
-from refdesign.formats.onnx_flow import Flow, Step
+from refdesign.formats.onnx_flow import Draft, Flow, Step
 from refdesign.formats.onnx_layers import product_weights, two_valued
 from refdesign.network import Layer, PixelConv2d, RealConv2d
 from refdesign.normalisation import normalise_pixels
@@ -49,6 +49,35 @@ def whole_image(flow: Flow) -> tuple[Flow, tuple[int, int, int]]:
     steps = tuple((kind, np.transpose(values, order)) for kind, values in flow.steps)
     shape = tuple(flow.shape[axis] for axis in order)
     return Flow.of("pixels", shape, steps=steps).channels_first(), order
+
+
+def as_sums(context: Context, flow: Flow) -> Flow:
+    """Pixels as the sums of a layer whose weights are 1, so that a sign of them is a layer's as any other.
+
+    Raises:
+        RefdesignError: a part of the pixels, or a map of them in an order of its own.
+    """
+    if not flow.whole:
+        raise RefdesignError("found the sign of a part of the pixels, or of padded ones, expected that of all")
+    image, order = whole_image(flow) if flow.places.ndim != 4 else (channels_last(flow), None)
+    numbers = image.places
+    if order is not None:
+        lookup = np.empty(flow.places.size, np.int64)
+        lookup[np.arange(flow.places.size).reshape(flow.shape).transpose(order).ravel()] = np.arange(flow.places.size)
+        numbers = lookup[flow.places]
+    if context.pixels is None:
+        height, width, channels = image.shape
+        fields = {
+            "stride": (1, 1), "padding": (0, 0), "padding_mode": "zeros", "dilation": (1, 1), "groups": channels,
+            "multiplier": 1, "offset": 0, "weights": product_weights(np.ones((channels, 1, 1, 1), np.bool_)),
+        }  # fmt: skip
+        name = context.name("", "sign")
+        context.pixels = Draft(name, PixelConv2d, fields, (height, width, channels), 255.0)
+        context.drafts.append(context.pixels)
+        context.input_shape = (height, width, channels)
+        context.assumed.append(f"{name}: the sign of pixels is a layer of its own, whose weights are 1")
+    steps = tuple((kind, values[0, 0] if np.all(values == values[0, 0]) else values) for kind, values in image.steps)
+    return Flow("sums", image.shape, numbers, draft=context.pixels, steps=steps)
 
 
 Made = tuple[type[Layer], dict[str, Any], NDArray[np.float32] | None, float, tuple[Step, ...]]

@@ -17,7 +17,7 @@ from refdesign.errors import RefdesignError
 from refdesign.formats import onnx_in
 from refdesign.network import BinaryDense, PixelConv2d
 from tests.formats.onnx_runs import LEVELS, runtime
-from tests.formats.test_onnx_spellings import PIXELS, W2, Graph, check, f32, network
+from tests.formats.test_onnx_spellings import PIXELS, W1, W2, Graph, check, f32, network
 
 RNG = np.random.default_rng(23)
 SIZE = 2 * 7 * 11
@@ -52,6 +52,60 @@ def test_a_dense_product_of_pixels_whose_channels_are_last() -> None:
     images = np.ascontiguousarray(PIXELS.transpose(0, 2, 3, 1))
     (expected,) = runtime(model, images, LEVELS.ORT_DISABLE_ALL).values()
     np.testing.assert_array_equal(Network.from_data(data).run(images.astype(np.uint8))["logits"], expected)
+
+
+THRESHOLDS = f32(RNG.integers(0, 4, (2, 3, 2)))
+"""By row, column and channel, at pixels themselves."""
+
+
+def over_map(g: Graph, x: str) -> str:
+    spread = np.tile(THRESHOLDS, (4, 4, 1))[:7, :11].transpose(2, 0, 1)
+    return g("Where", g("GreaterOrEqual", g("Sub", x, spread), 0), 1, -1)
+
+
+BINARISED: dict[str, Any] = {
+    "at one point": lambda g, x: g("Where", g("Greater", x, 1), 1, -1),
+    "scaled and shifted": lambda g, x: g("Sign", g("Sub", g("Mul", x, 2), 3)),
+    "two comparisons": lambda g, x: g("Where", g("Not", g("Less", x, 2)), 1, g("Where", g("Less", x, 2), -1, 0)),
+    "per channel": lambda g, x: g("Where", g("Less", x, f32([1, 3]).reshape(2, 1, 1)), -1, 1),
+    "against a threshold map": over_map,
+    "of a row": lambda g, x: g("Where", g("Greater", g("Reshape", x, np.array([-1, SIZE])), 1), 1, -1),
+}
+
+
+@pytest.mark.parametrize("spelling", BINARISED)
+def test_the_sign_of_pixels_is_a_layer_of_its_own(spelling: str) -> None:
+    graph = Graph()
+    bits = BINARISED[spelling](graph, "x")
+    row = bits if spelling == "of a row" else graph("Flatten", bits)
+    read, report = check(graph.model(graph("MatMul", row, FIRST)))
+    first, second = read.layers
+    assert isinstance(first, PixelConv2d)
+    assert isinstance(second, BinaryDense)
+    assert first.groups == 2
+    assert f"{first.name}: the sign of pixels is a layer of its own, whose weights are 1" in report.assumed
+    if spelling == "against a threshold map":
+        assert first.kernel is not None
+        assert first.kernel.shape == (2, 3, 2)
+
+
+def test_the_sign_of_pixels_before_a_convolution() -> None:
+    graph = Graph()
+    bits = graph("Where", graph("Greater", "x", 1), 1, -1)
+    sums = graph("Conv", bits, W1, pads=[1, 1, 1, 1])
+    check(graph.model(graph("Conv", graph("Where", graph("Greater", sums, 0), 1, -1), W2)))
+
+
+def test_the_sign_of_normalised_pixels() -> None:
+    graph = Graph()
+    bits = graph("Sign", graph("Sub", graph("Mul", "x", 2), 1))
+    model = graph.model(graph("MatMul", graph("Flatten", bits), FIRST))
+    read, _ = onnx_in.from_bytes(model.SerializeToString(), pixels=[(1 / 255, 0.0)])
+    images = RNG.integers(0, 256, (7, 7, 11, 2), dtype=np.uint8)
+    images[0, 0, :2, 0] = 127, 128
+    scaled = images.transpose(0, 3, 1, 2).astype(np.float32) * np.float32(1 / 255)
+    (expected,) = runtime(model, scaled, LEVELS.ORT_DISABLE_ALL).values()
+    np.testing.assert_array_equal(Network.from_data(read).run(images)["logits"], expected)
 
 
 def like(g: Graph, value: float, of: str) -> str:
@@ -121,7 +175,16 @@ def pooled_and_not(g: Graph, a: str, *, pool_first: bool) -> str:
     return g("Sign", g("Add", sums, early or g("MaxPool", a, **pool)))
 
 
+def pixels_and_their_sign(g: Graph, a: str) -> str:
+    bits = g("Sign", g("Sub", "x", 1))
+    return g("Sign", g("Add", a, g("Conv", bits, W1)))
+
+
 REFUSED |= {
+    "pixels and their sign": (pixels_and_their_sign, "sign2"),
+    "a sign of some pixels": (
+        lambda g, a: g("Conv", g("Sign", g("Slice", "x", np.array([0]), np.array([5]), np.array([3]))), W1),
+        "found the sign of a part of the pixels"),
     "two products of the same bits": (downsampled, "'conv3': found that it reads 'conv1', expected 'conv2', the layer"),
     "a product of bits of before": (skipped, "'conv3': found that it reads 'conv1', expected 'conv2', the layer"),
     "one of two bases": (part_of_bases, "found values of layer 'conv2' from before its pool or its other bases"),
