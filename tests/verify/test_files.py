@@ -141,6 +141,8 @@ def test_raw_words_of_accumulators(tmp_path: Path) -> None:
         ("[outputs.'nope']\nfile = 'x.npy'", "found the output 'nope'"),
         ("[outputs.logits]\nfiel = 'x.npy'", "found 'fiel'"),
         ("[outputs.logits]\nsizes = 3", "expected a table of positive integers"),
+        ("[outputs.logits]\nsizes = { pe = 99999999999999999999 }", "expected a table of positive integers"),
+        ("[outputs.logits]\nword_bits = 9999999999\nfile = 'logits.hex'", "a word of at most 1048576"),
         ("[outputs.logits]\nword_bits = 'x'", "expected an integer"),
         ("[outputs.logits]\nlayout = 'n h w c'", "expected the same axes on both sides"),
         ("[output.logits]", "expected the tables"),
@@ -150,6 +152,7 @@ def test_raw_words_of_accumulators(tmp_path: Path) -> None:
 )
 def test_a_wrong_map(tmp_path: Path, mapping: str, message: str) -> None:
     _save(tmp_path, logits=OUTPUTS["logits"])
+    (tmp_path / "logits.hex").touch()
     with pytest.raises(RefdesignError, match=message):
         _files(tmp_path, mapping)
 

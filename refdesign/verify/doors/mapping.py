@@ -95,6 +95,6 @@ def _check_entry(where: str, entry: object) -> None:
         wanted = _TYPES.get(key, str)
         fits = isinstance(value, wanted) and not isinstance(value, bool)
         if key == "sizes" and fits:
-            fits = all(isinstance(size, int) and size > 0 for size in value.values())
+            fits = all(isinstance(size, int) and 0 < size < 1 << 31 for size in value.values())
         if not fits:
             raise RefdesignError(f"{where}, {key}: found {value!r}, expected {_SAYS[wanted]}")

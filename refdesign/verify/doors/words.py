@@ -17,6 +17,9 @@ from refdesign.errors import RefdesignError
 UNDEFINED = np.iinfo(np.int64).min
 """What stands for an element with undefined bits; no output has this value."""
 
+LARGEST_WORD = 1 << 20
+"""Bits of a word."""
+
 _UNKNOWN = re.compile("[xXzZ?]")
 _COMMENT = re.compile(r"//|/\*")
 _LONGEST_LINE = 1 << 24
@@ -44,10 +47,10 @@ class WordFormat:
     bit_one: int = 1
 
     def __post_init__(self) -> None:
-        if not 1 <= self.element_bits <= min(64, self.word_bits):
+        if not 1 <= self.element_bits <= min(64, self.word_bits) or self.word_bits > LARGEST_WORD:
             raise RefdesignError(
                 f"words: found element_bits = {self.element_bits} and word_bits = {self.word_bits}, "
-                "expected elements of 1 to 64 bits that fit into a word"
+                f"expected elements of 1 to 64 bits that fit into a word of at most {LARGEST_WORD}"
             )
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
