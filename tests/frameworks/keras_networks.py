@@ -230,6 +230,12 @@ def other_precisions_train_and_are_exported_where_meant() -> None:
 def wrong_arguments_are_refused_where_they_are_given() -> None:
     refuses("BinaryConv2D, padding: found 'same', expected an integer", lambda: BinaryConv2D(2, 3, padding="same"))  # type: ignore[arg-type]
     refuses("BinaryConv2D, kernel_size: found 0, expected an integer", lambda: BinaryConv2D(2, 0))
+    if BACKEND == "tensorflow":  # the others trace with extents of their own in place of None
+        open_ended = keras.Input((None, None, 3))
+        refuses("c: found shape (None, None, None, 3), expected (N, H, W, C) with known H and W",
+                lambda: BinaryConv2D(2, 3, name="c")(open_ended))  # fmt: skip
+        refuses("DeSign: found shape (None, None, None, 3)", lambda: DeSign(ThresholdKernel([[0.5]]))(open_ended))
+    refuses("the window spans 3 pixels, the padded map has 2", lambda: BinaryConv2D(2, 3)(ops.ones((1, 2, 5, 3))))
     refuses("DeSign, kernel: found a list, expected a ThresholdKernel", lambda: DeSign([[0.5, 1.0]]))  # type: ignore[arg-type]
     refuses("BatchNormDeSign, kernel: found a str", lambda: BatchNormDeSign("threshold_2x2_v1"))  # type: ignore[arg-type]
 

@@ -95,13 +95,8 @@ def _accumulate(geometry: Geometry, arrays: Weights, x: Any) -> jax.Array:
 def _integers(geometry: Geometry, windows: Windows, arrays: Weights, pixels: jax.Array) -> jax.Array:
     """Exact sums of int32 products modulo 2**32; the reference has made sure that they fit."""
     values = geometry.multiplier * pixels.astype(jnp.int32) + geometry.offset
-    if windows.padding != (0, 0):
-        rows, columns = windows.source(0), windows.source(1)
-        outside = ((rows < 0)[:, np.newaxis] | (columns < 0))[:, :, np.newaxis]
-        values = values[:, np.maximum(rows, 0)][:, :, np.maximum(columns, 0)]
-        values = jnp.where(outside, FILLS.get(windows.padding_mode, 0), values)
     return lax.conv_general_dilated(
-        values,
+        packed.pad(values, windows, FILLS.get(windows.padding_mode, 0)),
         arrays.weights,
         windows.stride,
         "VALID",

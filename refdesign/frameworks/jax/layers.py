@@ -17,6 +17,7 @@ from jax import lax
 from refdesign.conventions import PAPER, Conventions
 from refdesign.errors import RefdesignError
 from refdesign.frameworks.estimators import check_estimator
+from refdesign.frameworks.jax import packed
 from refdesign.frameworks.subnormals import refuse_subnormals
 from refdesign.ops.batch_norm import scale_and_shift, subtract_threshold
 from refdesign.ops.dither import threshold_map
@@ -159,14 +160,8 @@ def binary_conv2d(
         padding_mode=padding_mode,
         dilation=dilation,
     )
-    if windows.padding != (0, 0):
-        rows, columns = windows.source(0), windows.source(1)
-        outside = ((rows < 0)[:, np.newaxis] | (columns < 0))[:, :, np.newaxis]
-        x = x[:, np.maximum(rows, 0)][:, :, np.maximum(columns, 0)]
-        if outside.any():
-            x = jnp.where(outside, jnp.asarray(FILLS[padding_mode], dtype=x.dtype), x)
     sums: jax.Array = lax.conv_general_dilated(
-        x,
+        packed.pad(x, windows, FILLS.get(padding_mode, 0)),
         straight_through_sign(w, estimator),
         windows.stride,
         "VALID",

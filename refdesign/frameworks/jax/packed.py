@@ -95,6 +95,28 @@ def merge_taps(taps: jax.Array, depth: int) -> jax.Array:
     return (padded.reshape(*taps.shape[:-2], words, together) << shifts).sum(axis=-1, dtype=jnp.uint32)
 
 
+def pad(maps: jax.Array, windows: Windows, fill: NDArray[np.uint32] | int = 0) -> jax.Array:
+    """Maps with what stands around them: (N, H, W, ...) to (N, H + 2*rows, W + 2*columns, ...).
+
+    Args:
+        maps: any dtype; the axes after the columns are carried along.
+        windows: which windows.
+        fill: what stands outside the map under a padding mode with a constant, broadcast over the last axes.
+
+    >>> windows = Windows.of((1, 2), (1, 3), stride=1, padding=(0, 1), padding_mode="ones", dilation=1)
+    >>> pad(jnp.array([[[5, 7]]]), windows, 1)
+    Array([[[1, 5, 7, 1]]], dtype=int32)
+    """
+    if windows.padding == (0, 0):
+        return maps
+    rows, columns = windows.source(0), windows.source(1)
+    outside = (rows < 0)[:, np.newaxis] | (columns < 0)
+    padded = maps[:, np.maximum(rows, 0)][:, :, np.maximum(columns, 0)]
+    if not outside.any():
+        return padded
+    return jnp.where(outside.reshape(*outside.shape, *(1,) * (maps.ndim - 3)), jnp.asarray(fill, maps.dtype), padded)
+
+
 def window_columns(words: jax.Array, windows: Windows, depth: int, fill: NDArray[np.uint32] | int = 0) -> jax.Array:
     """What each window sees: (N, H, W, groups, words) to (N, H', W', groups, K), in the order of `merge_taps`.
 
@@ -104,14 +126,9 @@ def window_columns(words: jax.Array, windows: Windows, depth: int, fill: NDArray
         depth: the channels of a group.
         fill: the words that stand outside the map under a padding mode with a constant.
     """
-    if windows.padding != (0, 0):
-        rows, columns = windows.source(0), windows.source(1)
-        outside = ((rows < 0)[:, np.newaxis] | (columns < 0))[:, :, np.newaxis, np.newaxis]
-        words = words[:, np.maximum(rows, 0)][:, :, np.maximum(columns, 0)]
-        if outside.any():
-            words = jnp.where(outside, jnp.asarray(fill, dtype=jnp.uint32), words)
+    padded = pad(words, windows, fill)
     taps = [
-        words[:, windows.reach(0, i), windows.reach(1, j)]
+        padded[:, windows.reach(0, i), windows.reach(1, j)]
         for i in range(windows.kernel[0])
         for j in range(windows.kernel[1])
     ]

@@ -73,6 +73,20 @@ def _signs(z: Tensor, conventions: Conventions) -> Tensor:
     return ops.cast(ops.where(sign == 0, conventions.sign_at_zero, sign), z.dtype)
 
 
+def known_extent(where: str, shape: tuple[int | None, ...]) -> tuple[int, int]:
+    """Rows and columns of maps (N, H, W, C).
+
+    Raises:
+        RefdesignError: another number of axes, or rows and columns that are left open.
+
+    >>> known_extent("conv1", (None, 5, 7, 3))
+    (5, 7)
+    """
+    if len(shape) != 4 or shape[1] is None or shape[2] is None:
+        raise RefdesignError(f"{where}: found shape {tuple(shape)}, expected (N, H, W, C) with known H and W")
+    return shape[1], shape[2]
+
+
 def dithered(
     y: Tensor, kernel: ThresholdKernel | None, conventions: Conventions, gamma: Tensor | None = None
 ) -> Tensor:
@@ -95,7 +109,7 @@ def dithered(
         return y
     if len(y.shape) not in (2, 4):
         raise RefdesignError(f"DeSign: found shape {tuple(y.shape)}, expected (N, H, W, C) or (N, C)")
-    height, width = (int(y.shape[1]), int(y.shape[2])) if len(y.shape) == 4 else (1, 1)
+    height, width = known_extent("DeSign", y.shape) if len(y.shape) == 4 else (1, 1)
     cells = threshold_map(kernel, height, width, int(y.shape[-1]), conventions)
     threshold = ops.convert_to_tensor(cells if len(y.shape) == 4 else cells[0, 0], dtype=y.dtype)
     if conventions.threshold_scale == "gamma":

@@ -14,10 +14,11 @@ from refdesign.bits import PackedBits, unpack
 from refdesign.errors import RefdesignError
 from refdesign.fold import Thresholds
 from refdesign.frameworks import Engine, engine_along
+from refdesign.frameworks.keras.layers import pad
 from refdesign.frameworks.keras.parameters import array_of
 from refdesign.network import BinaryConv2d, BinaryDense, CombinedConv2d, Convolution, NetworkData, PixelConv2d, Stage
 from refdesign.ops.dither import phases
-from refdesign.ops.padding import FILLS, Windows
+from refdesign.ops.padding import Windows
 from refdesign.paths import thresholds_of
 
 Tensor = Any
@@ -110,28 +111,13 @@ def _convolution(layer: Convolution, weights: NDArray[np.int32], shape: tuple[in
     affine = (layer.multiplier, layer.offset) if isinstance(layer, PixelConv2d) else (1, 0)
     if max(abs(affine[1]), abs(255 * affine[0] + affine[1])) >= 2**31:
         raise RefdesignError(f"layer {layer.name!r}: found pixels mapped by {affine}, expected values below 2**31")
-    fill = FILLS.get(layer.padding_mode, 0)
-    source = [np.asarray(windows.source(axis)) for axis in (0, 1)]
-    outside = (source[0] < 0)[:, np.newaxis, np.newaxis] | (source[1] < 0)[:, np.newaxis]
-    taken = [ops.convert_to_tensor(np.maximum(index, 0).astype(np.int32)) for index in source]
-    inside = ops.convert_to_tensor((~outside).astype(np.int32))
-    filled = ops.convert_to_tensor(outside.astype(np.int32) * np.int32(fill))
-    height, width = windows.output
-    down, right = layer.stride
 
     def sums(x: Tensor) -> Tensor:
         values = ops.cast(x, "int32")
         if affine != (1, 0):
             values = values * affine[0] + affine[1]
-        padded = ops.take(ops.take(values, taken[0], axis=1), taken[1], axis=2)
-        if outside.any():
-            padded = padded * inside + filled
-        views = []
-        for i in range(rows):
-            for j in range(columns):
-                top, left = i * layer.dilation[0], j * layer.dilation[1]
-                bottom, end = top + (height - 1) * down + 1, left + (width - 1) * right + 1
-                views.append(padded[:, top:bottom:down, left:end:right])
+        padded = pad(values, windows)
+        views = [padded[:, windows.reach(0, i), windows.reach(1, j)] for i, j in np.ndindex(rows, columns)]
         parts = []
         for group, matrix in enumerate(matrices):
             channels = slice(group * depth, (group + 1) * depth)

@@ -11,11 +11,29 @@ from keras import ops
 from refdesign.conventions import PAPER
 from refdesign.errors import RefdesignError
 from refdesign.frameworks.estimators import check_estimator
-from refdesign.frameworks.keras.design import straight_through_sign
+from refdesign.frameworks.keras.design import known_extent, straight_through_sign
 from refdesign.network import PADDING_MODES, Pair
-from refdesign.ops.padding import FILLS, as_pair, source_index
+from refdesign.ops.padding import FILLS, Windows, as_pair
 
 Tensor = Any
+
+
+def pad(x: Tensor, windows: Windows) -> Tensor:
+    """Maps with what stands around them under the padding mode: (N, H, W, C), any dtype.
+
+    >>> windows = Windows.of((1, 2), (1, 3), stride=1, padding=(0, 1), padding_mode="minus_ones", dilation=1)
+    >>> ops.convert_to_numpy(pad(ops.ones((1, 1, 2, 1)), windows)).ravel().tolist()
+    [-1.0, 1.0, 1.0, -1.0]
+    """
+    if windows.padding == (0, 0):
+        return x
+    rows, columns = windows.source(0), windows.source(1)
+    outside = ((rows < 0)[:, np.newaxis] | (columns < 0))[:, :, np.newaxis]
+    for axis, source in ((1, rows), (2, columns)):
+        x = ops.take(x, ops.convert_to_tensor(np.maximum(source, 0).astype(np.int32)), axis=axis)
+    if not outside.any():
+        return x
+    return ops.where(ops.convert_to_tensor(outside), ops.cast(FILLS[windows.padding_mode], x.dtype), x)
 
 
 @keras.saving.register_keras_serializable(package="refdesign")
@@ -104,20 +122,16 @@ class BinaryConv2D(keras.layers.Layer):  # type: ignore[misc]
     def call(self, x: Tensor) -> Tensor:
         """Accumulators (N, H', W', O) of x (N, H, W, I)."""
         weights = straight_through_sign(self.latent, self.estimator, PAPER)
-        for axis in (1, 2):
-            x = self._padded(x, axis)
+        windows = Windows.of(
+            known_extent(self.name, x.shape), self.kernel_size, stride=self.strides, padding=self.padding,
+            padding_mode=self.padding_mode, dilation=self.dilation,
+        )  # fmt: skip
+        padded = pad(x, windows)
         # Keras refuses strides and dilation together; the products are taken tap by tap, and float32 sums of them
         # are exact up to 2**24 in any order.
-        height, width = (
-            (int(x.shape[axis + 1]) - self.dilation[axis] * (self.kernel_size[axis] - 1) - 1) // self.strides[axis] + 1
-            for axis in (0, 1)
-        )
         total: Tensor = 0
         for i, j in np.ndindex(*self.kernel_size):
-            top, left = i * self.dilation[0], j * self.dilation[1]
-            bottom = top + (height - 1) * self.strides[0] + 1
-            right = left + (width - 1) * self.strides[1] + 1
-            seen = x[:, top : bottom : self.strides[0], left : right : self.strides[1]]
+            seen = padded[:, windows.reach(0, i), windows.reach(1, j)]
             total = total + self._products(seen, weights[i, j])
         return total
 
@@ -132,18 +146,6 @@ class BinaryConv2D(keras.layers.Layer):  # type: ignore[misc]
             for group in range(self.groups)
         ]
         return parts[0] if self.groups == 1 else ops.concatenate(parts, axis=-1)
-
-    def _padded(self, x: Tensor, axis: int) -> Tensor:
-        extent, count = int(x.shape[axis]), self.padding[axis - 1]
-        if not count:
-            return x
-        source = np.asarray(source_index(extent, count, self.padding_mode))
-        taken = ops.take(x, ops.convert_to_tensor(np.maximum(source, 0).astype(np.int32)), axis=axis)
-        if (source >= 0).all():
-            return taken
-        shape = tuple(len(source) if a == axis else 1 for a in range(4))
-        outside = ops.convert_to_tensor((source < 0).reshape(shape))
-        return ops.where(outside, ops.cast(FILLS[self.padding_mode], x.dtype), taken)
 
     def get_config(self) -> dict[str, Any]:
         """Plain data, for saving."""
