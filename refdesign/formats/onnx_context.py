@@ -88,7 +88,7 @@ class Context:
 
     def _check_current(self, draft: Draft) -> None:
         """Refuse sums of a layer that has become another since: with a pool, or with further bases."""
-        if all(draft is not other for other in self.drafts):
+        if issubclass(draft.kind, Stage) and all(draft is not other for other in self.drafts):
             raise RefdesignError(
                 f"found values of layer {draft.name!r} from before its pool or its other bases, and those behind them"
             )

@@ -195,10 +195,17 @@ def geometry(flow: Flow, kernel: Pair, found: dict[str, Any]) -> dict[str, Any]:
     Raises:
         RefdesignError: an input that is no padded map, or padding that is not the same on both sides.
     """
-    if found.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID", ""):
-        raise RefdesignError(f"found auto_pad {found['auto_pad']!r}, expected explicit pads")
     stride, dilation = pair(found, "strides"), pair(found, "dilations")
     pads = [int(value) for value in found.get("pads", (0, 0, 0, 0))]
+    automatic = found.get("auto_pad", b"NOTSET")
+    if automatic in (b"SAME_UPPER", b"SAME_LOWER"):
+        spans = [extent * (taps - 1) + 1 for extent, taps in zip(dilation, kernel, strict=True)]
+        totals = [max((-(-n // step) - 1) * step + span - n, 0)
+                  for n, step, span in zip(flow.places.shape[2:], stride, spans, strict=True)]  # fmt: skip
+        half, more = [total // 2 for total in totals], [-(-total // 2) for total in totals]
+        pads = [*half, *more] if automatic == b"SAME_UPPER" else [*more, *half]
+    elif automatic not in (b"NOTSET", b"VALID", ""):
+        raise RefdesignError(f"found auto_pad {automatic!r}, expected NOTSET, VALID or SAME")
     if len(pads) != 4 or pads[:2] != pads[2:] or min(pads) < 0:
         raise RefdesignError(f"found pads {pads}, expected the same before and behind")
     fields = {"stride": stride, "dilation": dilation, "groups": int(found.get("group", 1))}

@@ -108,6 +108,18 @@ def test_the_sign_of_normalised_pixels() -> None:
     np.testing.assert_array_equal(Network.from_data(read).run(images)["logits"], expected)
 
 
+@pytest.mark.parametrize("automatic", ["SAME_UPPER", "SAME_LOWER"])
+def test_padding_that_makes_a_map_as_large_as_its_input(automatic: str) -> None:
+    """As much on both sides, of the rows (3 taps) and of the columns (5 taps, a stride of 2)."""
+    weights = np.where(RNG.random((3, 2, 3, 5)) < 0.5, np.float32(-1), np.float32(1))
+    graph = Graph()
+    sums = graph("Conv", "x", weights, auto_pad=automatic, strides=[1, 2])
+    bits = graph("Where", graph("Greater", sums, 0), 1, -1)
+    read, _ = check(graph.model(graph("Conv", bits, W2[:, :3, :1, :1], auto_pad=automatic)))
+    assert isinstance(read.layers[0], PixelConv2d)
+    assert read.layers[0].padding == (1, 2)
+
+
 def like(g: Graph, value: float, of: str) -> str:
     return g("CastLike", np.array(value, np.float64), of)
 
@@ -182,6 +194,12 @@ def pixels_and_their_sign(g: Graph, a: str) -> str:
 
 REFUSED |= {
     "pixels and their sign": (pixels_and_their_sign, "sign2"),
+    "padding that is uneven": (
+        lambda g, a: g("Sign", g("Conv", g("Sign", a), SQUARE[0].repeat(2, axis=2), auto_pad="SAME_LOWER")),
+        r"found pads \[1, 0, 0, 0\], expected the same before and behind"),
+    "a sign of an average pool": (
+        lambda g, a: g("Sign", g("AveragePool", a, kernel_shape=[2, 2], strides=[2, 2])),
+        "the sign of a average_pool, expected that of a layer with a batch norm"),
     "a sign of some pixels": (
         lambda g, a: g("Conv", g("Sign", g("Slice", "x", np.array([0]), np.array([5]), np.array([3]))), W1),
         "found the sign of a part of the pixels"),
