@@ -11,7 +11,7 @@ from docs.generator.generated import table
 from docs.generator.measured import result
 from refdesign.api import pretrained
 from refdesign.cli.faults import percent
-from simulator.campaign import Estimate
+from simulator.estimates import Estimate
 from simulator.rtl.synthesis import HEAD, Cost, text_row
 
 # ---- README and engines.md: times beside others'

@@ -12,7 +12,7 @@ from refdesign.cli.simulate import accelerator_option, chosen_accelerator, own_s
 from refdesign.errors import RefdesignError
 
 if TYPE_CHECKING:
-    from simulator.campaign import Estimate
+    from simulator.estimates import Estimate
 
 _GROUPS = ("structure", "layer", "bit")
 _SHOWN = {
@@ -156,7 +156,7 @@ def _kind(model: str) -> tuple[str, str]:
 
 
 def _plain(row: dict[str, Any]) -> dict[str, Any]:
-    from simulator.campaign import Estimate
+    from simulator.estimates import Estimate
 
     def interval(estimate: Estimate) -> dict[str, float | None]:
         known = estimate.low == estimate.low  # NaN says that one cluster leaves no way to tell
@@ -172,7 +172,7 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 def percent(estimate: Estimate) -> str:
     """An estimate with its interval, where it has one.
 
-    >>> from simulator.campaign import Estimate
+    >>> from simulator.estimates import Estimate
     >>> percent(Estimate(-0.00001, -0.002, 0.001, clusters=5))
     '0.00% (-0.20% to 0.10%)'
     """

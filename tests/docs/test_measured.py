@@ -11,7 +11,7 @@ import pytest
 from docs.generator import generated, measured
 from docs.generator.blocks import BLOCKS
 from refdesign.cli.faults import percent
-from simulator.campaign import Estimate
+from simulator.estimates import Estimate
 
 
 @pytest.mark.parametrize("page", measured.pages(), ids=lambda page: page.name)
