@@ -139,7 +139,7 @@ class _Importer:
         if len(shape) != 4 or min(shape[1:]) < 1 or int(np.prod(shape[1:], dtype=object)) > _LARGEST_MAP:
             raise RefdesignError(
                 f"input {value.name!r}: found shape {shape} (-1: dynamic), expected (N, C, H, W) or (N, H, W, C), "
-                "fixed but for N: export with an example of the size that you use"
+                "fixed but for N: export with an example image of the size that you use"
             )
         flow = Flow.of("pixels", tuple(shape[1:]))
         if self.pixels is None and value.type.tensor_type.elem_type != _UINT8:

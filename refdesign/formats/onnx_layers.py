@@ -92,7 +92,8 @@ def as_float32(values: NDArray[Any], what: str) -> NDArray[np.float32]:
     with np.errstate(over="ignore", invalid="ignore"):
         rounded = values.astype(np.float32) if values.dtype in (np.float32, np.float64) else np.zeros(1, np.float32)
         if values.dtype not in (np.float32, np.float64) or not np.isfinite(values).all() or np.any(rounded != values):
-            raise RefdesignError(f"{what} of {values.dtype}, expected finite float32, or float64 that float32 holds")
+            advice = ": export the network in float32" if values.dtype == np.float16 else ""
+            raise RefdesignError(f"{what} of {values.dtype}, expected finite float32, or float64 that it holds{advice}")
     return np.ascontiguousarray(rounded)
 
 

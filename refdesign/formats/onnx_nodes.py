@@ -180,8 +180,10 @@ def _dropout(context: Context, node: Any, inputs: list[Value]) -> Flow:
 def _batch_norm(context: Context, node: Any, inputs: list[Value]) -> Flow:
     found = constants.attributes(node)
     flow = only_flow(inputs)
-    if flow.kind != "sums" or found.get("training_mode", 0):
-        raise RefdesignError("found batch norm in training mode, or not behind sums")
+    if found.get("training_mode", 0):
+        raise RefdesignError("found batch norm in training mode, expected an export in evaluation mode")
+    if flow.kind != "sums":
+        raise RefdesignError(f"found batch norm of {described(flow)}, expected that of a layer's sums")
     arrays = [np.asarray(value) for value in inputs[1:5]]
     channels = flow.places.shape[1] if flow.places.ndim > 1 else 0
     if len(arrays) != 4 or any(array.shape != (channels,) or array.dtype != np.float32 for array in arrays):

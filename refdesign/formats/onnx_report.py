@@ -28,6 +28,18 @@ ADVICE = {
         ("Tanh", "Sigmoid", "HardSigmoid", "Erf"),
         f"a sign is the same without it: leave it out, and {TRAINING}",
     ),
+    **dict.fromkeys(
+        (
+            "QuantizeLinear",
+            "DequantizeLinear",
+            "DynamicQuantizeLinear",
+            "QLinearConv",
+            "QLinearMatMul",
+            "ConvInteger",
+            "MatMulInteger",
+        ),
+        "weights and activations of several bits are not binary: export the float network with its signs",
+    ),
     **dict.fromkeys(("LSTM", "GRU", "RNN", "Attention"), "only layers that run once, one after the other, are read"),
     **dict.fromkeys(("ConvTranspose", "Resize", "Upsample"), "maps become no larger in any layer that is read"),
     **dict.fromkeys(

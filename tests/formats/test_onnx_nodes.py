@@ -194,6 +194,15 @@ def pixels_and_their_sign(g: Graph, a: str) -> str:
 
 REFUSED |= {
     "pixels and their sign": (pixels_and_their_sign, "sign2"),
+    "half precision": (
+        lambda g, a: g("Sign", g("Conv", g("Sign", a), SQUARE[0].astype(np.float16))), "export the network in float32"),
+    "batch norm that trains": (
+        lambda g, a: g("BatchNormalization", a, *[np.ones(6, np.float32)] * 4, training_mode=1),
+        "batch norm in training mode, expected an export in evaluation mode"),
+    "batch norm of pixels": (
+        lambda g, a: g("BatchNormalization", "x", *[np.ones(2, np.float32)] * 4), "found batch norm of pixels"),
+    "bytes": (
+        lambda g, a: g("QuantizeLinear", a, f32(0.5), np.uint8(0)), "of several bits are not binary: export the float"),
     "padding that is uneven": (
         lambda g, a: g("Sign", g("Conv", g("Sign", a), SQUARE[0].repeat(2, axis=2), auto_pad="SAME_LOWER")),
         r"found pads \[1, 0, 0, 0\], expected the same before and behind"),
