@@ -59,8 +59,9 @@ class LearnedScale(Binariser):
 class ReCU(LearnedScale):
     """ReCU (Xu et al. 2021, the released code): standardise, revive the dead weights at a quantile, sign, scale.
 
-    Per output channel w1 = (w - mean)/(deviation/(2*sqrt(2))), clamped to ±Q with Q = -mean|w1|*ln(2 - 2*tau), the
-    quantile tau of a Laplace distribution. The clamp changes no sign, only who has a gradient.
+    Per output channel w1 = (w - mean)/(deviation/(2*sqrt(2))), with 1e-5 added to the variance; clamped to ±Q with one
+    Q = -mean|w1|*ln(2 - 2*tau) for the whole layer, the quantile tau of a Laplace distribution, which has no gradient.
+    The clamp changes no sign, only who has a gradient.
 
     Args:
         out_channels: O; the learned scales start uniformly in [0, 1), as in the released code.
