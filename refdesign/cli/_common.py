@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from refdesign.checks import meant
 from refdesign.errors import RefdesignError, in_print
 from refdesign.formats import conversion
 
+_STDOUT, _STDERR = 1, 2  # as the system knows them
 _PIPE_WIDTH = 1 << 20
 """Columns where no terminal limits them: nothing wraps."""
 
@@ -98,6 +101,22 @@ class _WholeWords(Table):
             column.min_width = max(Measurement.get(console, wide, content).minimum for content in cells)
         least = self.__rich_measure__(console, wide).minimum
         yield from super().__rich_console__(console, options.update(max_width=max(options.max_width, least)))
+
+
+@contextmanager
+def foreign_code(*, quiet: bool) -> Iterator[None]:
+    """Let code under test run; where stdout is to hold JSON alone, what it prints goes to stderr, even natively."""
+    if not quiet:
+        yield
+        return
+    with redirect_stdout(sys.stderr), ExitStack() as stack:
+        with suppress(OSError):  # closed
+            kept = os.dup(_STDOUT)
+            stack.callback(os.close, kept)
+            os.dup2(_STDERR, _STDOUT)
+            stack.callback(os.dup2, kept, _STDOUT)
+            stack.callback(ctypes.CDLL(None).fflush, None)  # what C still holds back
+        yield
 
 
 def print_json(data: object) -> None:

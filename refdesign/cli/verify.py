@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -114,9 +115,13 @@ def verify(
             raise RefdesignError(f"--{name.replace('_', '-')}: found no --pipe beside it, which it is for")
     if html_file is not None:
         html.check_installed()
+    here = Path.cwd()  # code under test may change it
     network = common.load_model(model)
     pixels = _images(network, images, vectors, count, seed, root, resize)[:first]
-    with _door(network, impl, pipe, files, mapping, binary, in_flight, time_limit, first is not None) as door:
+    with (
+        common.foreign_code(quiet=as_json),
+        _door(network, impl, pipe, files, mapping, binary, in_flight, time_limit, first is not None) as door,
+    ):
         with common.progress_bar(f"{network.name}, {door.what}") as advance:
             verdict = compare(
                 network, door, pixels, batch_size=batch_size, isolated=isolated, exact=exact,
@@ -136,6 +141,7 @@ def verify(
             terminal.show_diagnosis(common.console(), reason.to_dict())
         late = door.close()
         verdict.findings += late
+    os.chdir(here)
     _report(network, verdict, reason, late, junit_file, html_file, as_json)
     ctx.exit(verdict.status)
 

@@ -109,9 +109,21 @@ def compare(
     if few is None:
         raise RefdesignError("images: found none, expected at least one to compare")
     work.finish()
+    if _flushes():
+        message = (
+            "numbers below 1.2e-38 are 0 in this process, the reference's, too: something that was loaded set that "
+            "(-ffast-math, set_flush_denormal)"
+        )
+        verdict.findings.append(Finding("flushed", message, fault=False))
     if door.few and verdict.status != DIFFERENT:
         verdict.findings += _asked_again(network, door, few, exact)
     return verdict
+
+
+def _flushes() -> bool:
+    """Whether float32 numbers below the smallest normal one become 0 in this thread."""
+    smallest = np.full(1, np.finfo(np.float32).tiny, dtype=np.float32)
+    return not (smallest / 2).any()
 
 
 def _asked_again(network: NetworkData, door: Door, images: Images, exact: bool) -> list[Finding]:

@@ -39,6 +39,7 @@ FINDINGS: dict[str, str] = {
     "crashed": "the implementation's process ended",
     "garbage": "the answer cannot be read",
     "cannot show": "faults that this network has no place for",
+    "flushed": "numbers near zero are flushed to it, in the reference, too",
     "adapted": "how a framework's model was called, and where its outputs came from",
     "names": "the answer has names that are no outputs of the network",
     "misnamed": "the answer has names that are nearly those of outputs that it lacks",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -181,3 +182,29 @@ def test_what_cannot_be_used_is_one_line(arguments: tuple[str, ...], message: st
 def test_a_page_that_cannot_be_written_is_refused_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
     assert 'pip install "refdesign[verify]"' in refused("verify", "digits", "--impl", "a:b", "--html", "page.html")
+
+
+_CHATTY = """
+import ctypes, os
+import numpy as np
+print("imported")
+
+def forward(images):
+    print("asked")
+    ctypes.CDLL(None).puts(b"natively")
+    os.chdir("/")
+    return np.zeros((len(images), 10))
+"""
+
+
+def test_what_the_code_under_test_prints_and_where_it_goes_is_its_own(tmp_path: Path) -> None:
+    """JSON alone on stdout, and reports where the command was called."""
+    (tmp_path / "chatty.py").write_text(_CHATTY)
+    command = [sys.executable, "-m", "refdesign", "verify", "digits", "--random", "1", "--no-diagnosis", "--json"]
+    ended = subprocess.run(
+        [*command, "--impl", "chatty.py:forward", "--junit", "report.xml"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert json.loads(ended.stdout)["status"] == ended.returncode == 1
+    assert {"imported", "asked", "natively"} <= set(ended.stderr.split())
+    assert (tmp_path / "report.xml").exists()

@@ -282,3 +282,15 @@ def test_memory_does_not_grow_with_the_number_of_images() -> None:
     assert verdict.sample is not None
     assert len(verdict.sample.images) == 24
     assert all(len(count.first_images) <= 20 for count in verdict.counts.values())
+
+
+def test_a_process_that_flushes_small_numbers_is_said_to() -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor has no such mode")
+    try:
+        verdict = compare(NETWORK, CallableDoor(NETWORK.run, NETWORK), IMAGES)
+    finally:
+        torch.set_flush_denormal(False)
+    assert [(finding.kind, finding.fault) for finding in verdict.findings] == [("flushed", False)]
+    assert verdict.status == EQUAL
