@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -136,14 +137,9 @@ class Context:
             if known is not None or any(kind == "shortcut" for kind, _ in steps):
                 raise
             try:
-                ternary = any(found.rule[0] == 0 for found in self.found.values())
-                arithmetic = self.arithmetic if self.arithmetic not in (None, "real") else "onnxruntime"
-                tail = tabulated(draft, steps, choice, scale, str(arithmetic), ternary_input=ternary)
+                return self._tabulated(draft, steps, choice, scale)
             except RefdesignError as reason:
                 raise RefdesignError(f"{error}; and {reason}") from error
-            self.tried.append(draft.name)
-            zeros = bool((choice.values == 0).any())
-            return Found(draft, tail, (0 if zeros else None, 0.0), steps, choice, scale, exact=False)
         if known is not None and not same_steps(known.steps, steps):
             tail = self._joined(known, Found(draft, tail, rule, steps, choice))
             steps = known.steps if len(known.steps) > len(steps) else steps
@@ -169,6 +165,47 @@ class Context:
             known.tail = self._joined(made, known)
             known.steps = max(known.steps, flow.steps, key=len)
         return draft.name
+
+    def _tabulated(self, draft: Draft, steps: tuple[Step, ...], choice: Choice, scale: float) -> Found:
+        """A sign as integer thresholds, found by trying every sum."""
+        ternary = any(found.rule[0] == 0 for found in self.found.values())
+        arithmetic = self.arithmetic if self.arithmetic not in (None, "real") else "onnxruntime"
+        tail = tabulated(draft, steps, choice, scale, str(arithmetic), ternary_input=ternary)
+        self.tried.append(draft.name)
+        zeros = bool((choice.values == 0).any())
+        return Found(draft, tail, (0 if zeros else None, 0.0), steps, choice, scale, exact=False)
+
+    def settle_signs(self, entries: Sequence[Found]) -> None:
+        """Leave one rule for sums at the boundary: layers with another become integer thresholds, which need none.
+
+        Kept is the rule that gives a zero, where there is one, else that of most layers.
+
+        Args:
+            entries: every layer that is read.
+
+        Raises:
+            RefdesignError: another rule in a layer that integer thresholds cannot stand for.
+        """
+        rules = [entry.rule for entry in entries if entry.rule[0] is not None]
+        if len(set(rules)) < 2:
+            return
+        kept = max(set(rules), key=lambda rule: (rule[0] == 0, rules.count(rule), rule))
+        real = {entry.tail.shortcut.source for entry in entries if entry.tail.shortcut is not None}
+        real |= {draft.source.draft.name for draft in self.drafts if draft.source and draft.source.draft}
+        for entry in entries:
+            if entry.rule[0] is None or entry.rule == kept:
+                continue
+            try:
+                if entry.draft.name in real or entry.choice is None or self.arithmetic == "real":
+                    raise RefdesignError("its real values are read, or exact ones are meant")
+                made = self._tabulated(entry.draft, entry.before, entry.choice, entry.scale)
+            except RefdesignError as reason:
+                choices = ", ".join(f"{e.rule[0]:+d} in {e.draft.name}" for e in entries if e.rule[0] is not None)
+                raise RefdesignError(
+                    f"signs: found {choices} for a sum of zero, expected one choice in a network; integer thresholds "
+                    f"in place of that of {entry.draft.name!r}: {reason}"
+                ) from reason
+            entry.tail, entry.rule = made.tail, made.rule
 
     @staticmethod
     def _joined(real: Found, signed: Found) -> Tail:

@@ -269,14 +269,8 @@ class _Importer:
         return Found(flow.draft, tail, (None, 0.0), flow.steps, None)
 
     def _conventions(self, entries: list[Found], arithmetic: str | None, report: Report) -> Conventions:
-        ties = {entry.rule[0] for entry in entries} - {None}
-        if len(ties) > 1:
-            choices = ", ".join(f"{e.rule[0]:+d} in {e.draft.name}" for e in entries if e.rule[0] in ties)
-            raise RefdesignError(f"signs: found {choices} for a sum of zero, expected one choice in a network")
-        signed = [entry for entry in entries if entry.rule[0] is not None]
-        rounds = {entry.rule[1] > 0 for entry in signed}
-        if len(rounds) > 1:
-            raise RefdesignError("signs: found the released Keras activation and others, expected one")
+        self.context.settle_signs(entries)
+        rules = {entry.rule for entry in entries if entry.rule[0] is not None}
         programs = ({entry.tail.arithmetic for entry in entries} | self.context.programs) - {None}
         if "real" in programs and arithmetic not in (None, "real"):
             raise RefdesignError(f"arithmetic: found {arithmetic!r}, expected 'real': the first layer's pixels are "
@@ -299,7 +293,8 @@ class _Importer:
                 arithmetic = str(programs.pop()) if programs else "onnxruntime" if rounded else "real"
                 report.assumed.append(f"arithmetic {arithmetic!r}: what the file's operators round, one by one")
         channel_map, threshold_scale, self.kernels = kernels_of(entries)
-        tie, keras = next(iter(ties), None), rounds == {True}
+        tie, boundary = next(iter(rules), (None, 0.0))
+        keras = boundary > 0
         if tie is None:
             tie = 1
             report.assumed.append("the sign of zero is +1: nothing that the file signs is ever zero")

@@ -54,6 +54,7 @@ def test_a_dense_product_of_pixels_whose_channels_are_last() -> None:
     np.testing.assert_array_equal(Network.from_data(data).run(images.astype(np.uint8))["logits"], expected)
 
 
+SQUARE = [np.where(RNG.random((6, 6, 1, 1)) < 0.5, np.float32(-1), np.float32(1)) for _ in range(2)]
 THRESHOLDS = f32(RNG.integers(0, 4, (2, 3, 2)))
 """By row, column and channel, at pixels themselves."""
 
@@ -120,6 +121,35 @@ def test_padding_that_makes_a_map_as_large_as_its_input(automatic: str) -> None:
     assert read.layers[0].padding == (1, 2)
 
 
+FIRES = {
+    "at": lambda g, z: g("Where", g("GreaterOrEqual", z, 0), 1, -1),
+    "above": lambda g, z: g("Where", g("Greater", z, 0), 1, -1),
+    "keras": lambda g, z: g("Sub", g("Mul", g("Round", g("Clip", g("Div", g("Add", z, 1), 2), 0.0, 1.0)), 2), 1),
+    "zero": lambda g, z: g("Sign", z),
+}  # fmt: skip
+"""Signs that differ at 0, or next to it."""
+
+
+@pytest.mark.parametrize("rules", [("at", "above", "at"), ("above", "zero", "above"), ("keras", "at", "at")])
+def test_layers_that_sign_a_zero_otherwise_become_integer_thresholds(rules: tuple[str, ...]) -> None:
+    graph = Graph()
+    bits = FIRES[rules[0]](graph, graph("Sub", graph("Conv", "x", W1), 2))
+    for rule, weights in zip(rules[1:], SQUARE, strict=True):
+        bits = FIRES[rule](graph, graph("Conv", bits, weights))
+    _, report = check(graph.model(graph("Conv", bits, W2)))
+    tried = [line for line in report.recognised if "integer thresholds, found by computing" in line]
+    assert len(tried) == rules.count("above") if "zero" in rules else len(tried) == 1
+
+
+def test_one_rule_where_integer_thresholds_cannot_stand_for_another() -> None:
+    graph = Graph()
+    real = graph("Sub", graph("Conv", "x", W1), 2)
+    sums = graph("Add", graph("Conv", FIRES["above"](graph, real), SQUARE[0]), real)
+    model = graph.model(graph("Conv", FIRES["at"](graph, sums), W2))
+    with pytest.raises(RefdesignError, match=r"signs: found -1 in conv1, \+1 in conv2 .* in place of that of 'conv1'"):
+        onnx_in.from_bytes(model.SerializeToString())
+
+
 def like(g: Graph, value: float, of: str) -> str:
     return g("CastLike", np.array(value, np.float64), of)
 
@@ -149,8 +179,6 @@ REFUSED: dict[str, tuple[Any, str]] = {
         lambda g, a: g("Sign", g("AveragePool", a, kernel_shape=[2, 2], strides=[1, 2])), "overlapping windows"),
 }  # fmt: skip
 
-
-SQUARE = [np.where(RNG.random((6, 6, 1, 1)) < 0.5, np.float32(-1), np.float32(1)) for _ in range(2)]
 
 LATENT = f32(RNG.normal(size=(6, 6, 1, 1)))
 

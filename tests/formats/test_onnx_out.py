@@ -127,7 +127,7 @@ def test_weights_on_a_grid_are_split_into_digits_that_float32_holds() -> None:
 
 
 def test_a_file_says_what_it_holds(tmp_path: Path) -> None:
-    network = replace(pretrained("digits-2d"), name="a \ud800 name")
+    network = replace(pretrained("digits-2d"), metadata={"trained": "a \ud800 place"})
     onnx_out.write(network, tmp_path / "a.onnx")
     onnx_out.write(network, tmp_path / "b.onnx")
     assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
@@ -135,6 +135,7 @@ def test_a_file_says_what_it_holds(tmp_path: Path) -> None:
     onnx.checker.check_model(model, full_check=True)
     properties = {entry.key: entry.value for entry in model.metadata_props}
     assert properties["refdesign.form"] == "folded"
+    assert properties["refdesign.metadata.trained"] == "a ? place"  # a text that no file can hold
     assert '"arithmetic": "torch"' in properties["refdesign.conventions"]
     assert "origin" in model.functions[0].doc_string
     assert model.functions[0].domain == "org.refdesign"

@@ -328,13 +328,6 @@ REFUSED: dict[str, tuple[Any, str]] = {
         behind_sign(SIGN, lambda g, b: g("Conv", b, W2), lambda g, a: g("Conv", "x", W1)),
         r"layer 'conv2': found nothing that reads its values",
     ),
-    "ties": (
-        behind_sign(
-            SIGN, lambda g, b: g("Conv", b, W2), lambda g, a: g("Where", g("Greater", a, 0.0), 1.0, -1.0),
-            lambda g, b: g("Conv", b, W2[:, :3, :1, :1]),
-        ),
-        r"signs: found \+0 in conv1, -1 in conv2 for a sum of zero",
-    ),
 }  # fmt: skip
 
 
