@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refdesign.errors import RefdesignError
-from refdesign.network import Layer, NetworkData, Stage, layer_outputs
+from refdesign.network import NetworkData, Stage, layer_outputs
 from refdesign.paths import thresholds_of
-from refdesign.run import check_images, default_batch_size, run_batch, run_layer
+from refdesign.run import check_images, default_batch_size, run_batch
+from refdesign.verify.alone import arriving, can_judge, on_their_inputs
 from refdesign.verify.differences import OutputCount, count_for, differ, first_difference, odd_values
 from refdesign.verify.doors.door import Door
 from refdesign.verify.implementation import Answer, Finding, Images, comparable_outputs
@@ -244,49 +245,25 @@ class _Comparison:
 
     def _judge_layers(self, start: int, ours: dict[str, NDArray[Any]], answer: Answer, *, equal: bool) -> None:
         """Judge every layer by itself: where its inputs differ from ours, our layer gets theirs."""
-        before = ""
-        for layer in self.network.layers:
-            last = layer is self.network.layers[-1]
+        theirs = answer.outputs
+        if any(name in answer.answered for name in theirs):
+            return
+        layers = self.network.layers
+        for number, layer in enumerate(layers):
+            before, last = layers[number - 1].name if number else "", layer is layers[-1]
             names = [*layer_outputs(self.network, layer), *(["logits"] if last else [])]
-            names = [name for name in names if name in answer.outputs]
-            source = f"{before}.bits"
-            inputs = answer.outputs.get(source)
-            before = layer.name
-            judged = isinstance(layer, Stage) and (layer is self.network.layers[0] or inputs is not None)
-            real = _arriving(layer, answer.outputs)
-            if not judged or not names or not isinstance(layer, Stage) or real is None:
-                continue
-            if any(name in answer.answered for name in answer.outputs):
+            names = [name for name in names if name in theirs]
+            if not names or not isinstance(layer, Stage) or not can_judge(self.network, layer, before, theirs):
                 continue
             if equal:  # then so are their inputs, and there is nothing to compare again
                 for name in names:
                     self.alone.setdefault(name, count_for(self.network, name)).values += ours[name].size
                 continue
-            expected = dict(ours)
-            if inputs is not None:
-                signs, valid = _signs(inputs, ternary=self.network.conventions.sign_at_zero == 0)
-                if not valid:
-                    continue
-                differs = (signs != ours[source]).reshape(len(signs), -1).any(axis=1)
-                for name, stream in real.items():
-                    differs |= differ(ours[f"{name}.real"], stream).reshape(len(signs), -1).any(axis=1)
-                changed = np.flatnonzero(differs)
-                if changed.size:
-                    theirs = {name: stream[changed].astype(np.float32) for name, stream in real.items()}
-                    try:
-                        redone = run_layer(self.network, layer, signs[changed], real=theirs)
-                    except RefdesignError:  # zeros in a layer that none can come to: there is no right answer to them
-                        continue
-                    # A layer whose answers are all right had the right inputs: these were only written wrongly.
-                    right = np.ones(len(changed), dtype=np.bool_)
-                    for name in names:
-                        wrong = differ(ours[name][changed], answer.outputs[name][changed])
-                        right &= ~wrong.reshape(len(changed), -1).any(axis=1)
-                    for name in {*names, *([self.source] if self.source in redone else [])}:
-                        expected[name] = ours[name].copy()
-                        expected[name][changed[~right]] = redone[name][~right]
-            for name in names:
-                self._add(self.alone, name, start, expected, answer.outputs[name])
+            needed = dict.fromkeys([*names, *([self.source] if last and self.source is not None else [])])
+            expected = on_their_inputs(self.network, layer, before, needed, ours, theirs)
+            if expected is not None:
+                for name in names:
+                    self._add(self.alone, name, start, expected, theirs[name])
 
     def add_isolated(self, images: Images, door: Door) -> None:
         """Feed every layer the reference's inputs, and compare what it makes of them."""
@@ -296,7 +273,7 @@ class _Comparison:
         for layer in self.network.layers:
             x = images if not before else ours[f"{before}.{'real' if layer.takes == 'real' else 'bits'}"]
             before = layer.name
-            answer = door.ask_layer(layer.name, x, _arriving(layer, ours))
+            answer = door.ask_layer(layer.name, x, arriving(layer, ours))
             if answer is None:
                 raise RefdesignError(
                     f"{door.what}: cannot be asked layer by layer, expected a callable with a method "
@@ -350,19 +327,3 @@ class _Comparison:
         if "logits" in counts and counts["logits"].rounded and first is not None and first.output != "logits":
             names.remove("logits")  # the diagnosis compares bit for bit, and has the first difference to explain
         return self.keeper.sample(names)
-
-
-def _arriving(layer: Layer, outputs: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]] | None:
-    """The real streams that a layer's shortcut reads, by layer; None where they were not answered."""
-    if not isinstance(layer, Stage) or layer.shortcut is None:
-        return {}
-    source = layer.shortcut.source
-    return {source: outputs[f"{source}.real"]} if f"{source}.real" in outputs else None
-
-
-def _signs(bits: NDArray[Any], *, ternary: bool) -> tuple[NDArray[np.int8], bool]:
-    """Their bits as int8, and whether they are bits at all: ±1, and 0 where the network's conventions know it."""
-    if bits.dtype == np.bool_:
-        return np.where(bits, 1, -1).astype(np.int8), True
-    valid = bool(np.isin(bits, (-1, 0, 1) if ternary else (-1, 1)).all())
-    return bits.astype(np.int8) if valid else np.zeros(bits.shape, np.int8), valid
