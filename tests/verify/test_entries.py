@@ -279,6 +279,20 @@ def test_no_entry_is_named_where_none_is_wrong() -> None:
     assert found.explanations == (), found.verdict
 
 
+@pytest.mark.parametrize("layer", ["third", "fourth"])
+def test_no_entry_is_named_behind_bits_where_none_is_wrong(layer: str) -> None:
+    """Bits of one channel that change with the image: no weight does that, nor another channel's."""
+    right = Port(NETWORK)
+
+    def odd(images: Any) -> Any:
+        answer = right(images)
+        answer[f"{layer}.bits"][images[:, 3, 4, 1] < 128, ..., 6] *= -1
+        return answer
+
+    found = _diagnosis(odd, *BITS, "logits")
+    assert found.explanations == (), found.verdict
+
+
 def test_sums_that_no_weight_explains_name_none() -> None:
     right = Port(NETWORK)
 

@@ -164,6 +164,8 @@ def behind_bits(found: Summed, channel: int, fires: Bools, decide: Callable[[Arr
     met, w = found.of(channel)
     products = np.arange(w.size)
     for image in range(len(met)):  # one by one: few weights are left after the first
+        if not products.size:
+            break
         here = slice(image, image + 1)
         inverted = met[here][..., products].astype(np.int32) * w[products].astype(np.int32)
         products = products[give(found.sums[here, ..., channel, np.newaxis] - 2 * inverted, here)]
