@@ -23,7 +23,7 @@ from refdesign.frameworks.torch.layers import BinaryConv2d, BinaryLayer, BinaryL
 from refdesign.frameworks.torch.models import binarynet, resnet18, resnet20, vgg_small
 from refdesign.frameworks.torch.real import ABCConv2d, GridConv2d
 from refdesign.frameworks.torch.residual import BinaryNetwork, Stage
-from refdesign.frameworks.torch.translate import network_module
+from refdesign.frameworks.torch.restore import network_module
 from refdesign.training.kernels import activation_kernel
 
 WIDTHS, DENSE = (128, 128, 256, 256, 512, 512), (1024, 1024)

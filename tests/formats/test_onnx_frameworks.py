@@ -98,7 +98,7 @@ def with_bases(rules: Conventions) -> NetworkData:
 @pytest.mark.parametrize("dynamo", EXPORTERS)
 @pytest.mark.parametrize("rules", [PAPER.replace(arithmetic="torch"), RELEASED_TORCH], ids=["torch", "released"])
 def test_residual_modules_with_bases_and_a_real_last_layer(dynamo: bool, rules: Conventions, tmp_path: Path) -> None:
-    from refdesign.frameworks.torch.translate import network_module
+    from refdesign.frameworks.torch.restore import network_module
 
     network = with_bases(rules)
     module = trained(network_module(network))

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from refdesign.api import Network
 from refdesign.bits import PackedBits
 from refdesign.frameworks.torch import layer_outputs
-from refdesign.frameworks.torch.translate import module_network, network_module
+from refdesign.frameworks.torch.export import module_network
+from refdesign.frameworks.torch.restore import network_module
 from refdesign.network import CombinedConv2d, Layer, NetworkData, PixelConv2d, RealConv2d, RealDense, Stage
 from refdesign.parameters import BatchNorm
 from refdesign.verify import strategies

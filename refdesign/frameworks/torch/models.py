@@ -17,7 +17,7 @@ from refdesign.frameworks.torch.design import DeSign, Sign
 from refdesign.frameworks.torch.layers import BinaryConv2d, BinaryLayer, BinaryLinear, LatentWeights, PixelInput
 from refdesign.frameworks.torch.real import RealLinear
 from refdesign.frameworks.torch.residual import BinaryNetwork
-from refdesign.frameworks.torch.translate import network_module
+from refdesign.frameworks.torch.restore import network_module
 from refdesign.parameters import ThresholdKernel
 
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from refdesign.errors import RefdesignError
+from refdesign.frameworks.torch.export import module_network
 from refdesign.frameworks.torch.flow import split
 from refdesign.frameworks.torch.modes import evaluating
 from refdesign.frameworks.torch.residual import BinaryNetwork, as_output, network_outputs
-from refdesign.frameworks.torch.translate import module_network
 
 
 def layer_outputs(module: nn.Module, images: NDArray[np.uint8]) -> dict[str, NDArray[Any]]:
