@@ -79,7 +79,7 @@ def test_arrays_alone_are_listed(tmp_path: Path) -> None:
         (("--model", "nowhere.safetensors"), "nowhere.safetensors: cannot be read"),
         (("--width", "2"), "--width: found it without --model binarynet or vgg_small"),
         (("--model", "binarynet", "--input-shape", "5x6"), "--input-shape: found '5x6', expected rows"),
-        (("--model", "binarynet", "--kernel", "none.txt"), "none.txt: found the ending '.txt'"),
+        (("--model", "binarynet", "--kernel", "none.txt"), "none.txt: found no such file, expected a kernel file"),
         (("--model", "binarynet", "--width", "0"), "width: found 0.0"),
         (("--map", "map.json", "--pixels", "x,1"), "--pixels: found 'x,1', expected SCALE,OFFSET"),
         (("--map", "map.json", "--pixels", "1/0,1"), "--pixels: found '1/0,1'"),
