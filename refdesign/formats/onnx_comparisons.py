@@ -101,10 +101,10 @@ def clip(context: Context, node: Any, inputs: list[Value]) -> Flow:
     if node.op_type == "Clip":
         low = scalar(inputs[1], "a limit") if len(inputs) > 1 and inputs[1] is not None else found.get("min", low)
         high = scalar(inputs[2], "a limit") if len(inputs) > 2 and inputs[2] is not None else found.get("max", high)
-    elif len(given) == 1 and node.op_type == "Max":
-        low = _one_number(given[0])
-    elif len(given) == 1:
-        high = _one_number(given[0])
+    elif node.op_type == "Max":
+        low = max((_one_number(value) for value in given), default=low)
+    else:
+        high = min((_one_number(value) for value in given), default=high)
     if flow.kind == "choice":
         return replace(flow, choice=combined(lambda values: np.clip(values, low, high), [flow.choice]))  # type: ignore[list-item]
     if flow.kind != "sums" or np.isnan(low) or np.isnan(high) or low > high:

@@ -121,6 +121,16 @@ def test_padding_that_makes_a_map_as_large_as_its_input(automatic: str) -> None:
     assert read.layers[0].padding == (1, 2)
 
 
+def limited(g: Graph, a: str, kind: str, limits: tuple[float, ...]) -> str:
+    real = g(kind, g("Sub", a, 1), *limits)
+    return g(kind, g("Where", g("GreaterOrEqual", real, 0.5), 1, -1), *limits)
+
+
+@pytest.mark.parametrize(("kind", "limits"), [("Max", (-1.0, -3.0)), ("Min", (4.0, 1.0)), ("Max", ()), ("Min", (1.0,))])
+def test_the_largest_and_the_smallest_of_a_map_and_any_constants(kind: str, limits: tuple[float, ...]) -> None:
+    check(network(lambda g, a: limited(g, a, kind, limits)))
+
+
 FIRES = {
     "at": lambda g, z: g("Where", g("GreaterOrEqual", z, 0), 1, -1),
     "above": lambda g, z: g("Where", g("Greater", z, 0), 1, -1),
@@ -222,6 +232,8 @@ def pixels_and_their_sign(g: Graph, a: str) -> str:
 
 REFUSED |= {
     "pixels and their sign": (pixels_and_their_sign, "sign2"),
+    "a limit above the threshold": (lambda g, a: limited(g, a, "Max", (-1.0, 1.0)), "found activations of 1, expected"),
+    "a limit below the threshold": (lambda g, a: limited(g, a, "Min", (0.0, 2.0)), "found activations of -1, 0, expected"),
     "half precision": (
         lambda g, a: g("Sign", g("Conv", g("Sign", a), SQUARE[0].astype(np.float16))), "export the network in float32"),
     "batch norm that trains": (
