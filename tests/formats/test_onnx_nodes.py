@@ -233,7 +233,7 @@ def pixels_and_their_sign(g: Graph, a: str) -> str:
 REFUSED |= {
     "pixels and their sign": (pixels_and_their_sign, "sign2"),
     "a limit above the threshold": (lambda g, a: limited(g, a, "Max", (-1.0, 1.0)), "found activations of 1, expected"),
-    "a limit below the threshold": (lambda g, a: limited(g, a, "Min", (0.0, 2.0)), "found activations of -1, 0, expected"),
+    "a limit below the threshold": (lambda g, a: limited(g, a, "Min", (0.0, 2.0)), "found activations of -1, 0, exp"),
     "half precision": (
         lambda g, a: g("Sign", g("Conv", g("Sign", a), SQUARE[0].astype(np.float16))), "export the network in float32"),
     "batch norm that trains": (
