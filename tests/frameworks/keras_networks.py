@@ -227,6 +227,21 @@ def other_precisions_train_and_are_exported_where_meant() -> None:
         np.testing.assert_array_equal(found, network.run(images)["logits"])
 
 
+def another_policy_makes_no_exact_model() -> None:
+    plain_layers = tuple(
+        replace(layer, batch_norm=None)  # type: ignore[call-arg]
+        for layer in binarynet(input_shape=(4, 5, 1), classes=3, widths=(2, 4), dense=(), seed=1).layers
+    )
+    network = NetworkData(name="plain", input_shape=(4, 5, 1), layers=plain_layers)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        refuses("found that it computes in 'bfloat16', expected 'float32'", lambda: from_network(network))
+        assert from_network(network, exact=False).layers[-1].compute_dtype == "bfloat16"
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert from_network(network).layers[-1].compute_dtype == "float32"
+
+
 def wrong_arguments_are_refused_where_they_are_given() -> None:
     refuses("BinaryConv2D, padding: found 'same', expected an integer", lambda: BinaryConv2D(2, 3, padding="same"))  # type: ignore[arg-type]
     refuses("BinaryConv2D, kernel_size: found 0, expected an integer", lambda: BinaryConv2D(2, 0))
@@ -247,4 +262,5 @@ def check(examples: int) -> None:
     what_has_no_counterpart_is_refused()
     what_an_export_would_lose_is_refused()
     other_precisions_train_and_are_exported_where_meant()
+    another_policy_makes_no_exact_model()
     wrong_arguments_are_refused_where_they_are_given()

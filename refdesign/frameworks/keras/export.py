@@ -76,7 +76,7 @@ def to_network(
     """
     pixels, parts = split(model)
     if arithmetic is None:
-        _check_precision(model)
+        check_precision("to_network", model, "an arithmetic that the network is meant under")
     shape = tuple(model.input_shape[1:])
     if len(shape) != 3 or None in shape:
         raise RefdesignError(f"to_network: found the input shape {shape}, expected (H, W, C), without batches")
@@ -92,12 +92,16 @@ def to_network(
     return network
 
 
-def _check_precision(model: keras.Sequential) -> None:
+def check_precision(where: str, model: keras.Sequential, otherwise: str) -> None:
+    """Refuse a model whose layers compute in another type than float32, the arithmetic's.
+
+    >>> check_precision("here", keras.Sequential([BinaryDense(3, dtype="float32")]), "another policy")
+    """
     for layer in leaves(model):
         if layer.compute_dtype != "float32":
             raise RefdesignError(
-                f"to_network, layer {layer.name!r}: found that it computes in {layer.compute_dtype!r}, expected "
-                "'float32', or an arithmetic that the network is meant under"
+                f"{where}, layer {layer.name!r}: found that it computes in {layer.compute_dtype!r}, expected "
+                f"'float32', or {otherwise}"
             )
 
 

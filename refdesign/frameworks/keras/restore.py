@@ -12,7 +12,7 @@ from refdesign.bits import PackedBits, unpack
 from refdesign.conventions import Conventions
 from refdesign.errors import RefdesignError
 from refdesign.frameworks.keras.design import BatchNormDeSign, DeSign
-from refdesign.frameworks.keras.export import check_that_keras_follows, split
+from refdesign.frameworks.keras.export import check_precision, check_that_keras_follows, split
 from refdesign.frameworks.keras.layers import BinaryConv2D, BinaryDense, PixelInput
 from refdesign.frameworks.keras.parameters import program, read_batch_norm
 from refdesign.network import BinaryConv2d, Layer, NetworkData, PixelConv2d, Stage
@@ -30,7 +30,8 @@ def from_network(network: NetworkData, *, estimator: str = "clipped", exact: boo
     Args:
         network: plain binary layers, without alpha, shortcuts and real ends.
         estimator: the gradient of all signs, one of `estimators.ESTIMATORS`.
-        exact: whether a network is refused that this backend computes otherwise, in its arithmetic or in a k.
+        exact: whether a network is refused that this backend computes otherwise, in its arithmetic, in its precision
+            or in a k.
             False copies the parameters as they are, to be trained on.
 
     Returns:
@@ -58,6 +59,8 @@ def from_network(network: NetworkData, *, estimator: str = "clipped", exact: boo
         made += _product(layer, network.shapes[layer.name].input, estimator)
         made += _behind(layer, network.conventions, estimator, last=layer is network.layers[-1])
     model = keras.Sequential(made, name=_name(network.name))
+    if exact:
+        check_precision("from_network", model, "exact=False")
     for part, layer in zip(split(model)[1], network.layers, strict=True):
         assert isinstance(layer, (PixelConv2d, BinaryConv2d, BinaryDenseData))
         part.product.set_weights([_latent(layer)])
