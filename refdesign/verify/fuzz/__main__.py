@@ -48,6 +48,26 @@ def _chunks(wanted: Mapping[str, int], log: Sequence[Mapping[str, Any]], seed: i
             first, missing = first + CHUNK, missing - CHUNK
 
 
+def _total(kind: str, lines: Sequence[Mapping[str, Any]], version: str) -> dict[str, Any]:
+    """What a format's lines of a log say together."""
+    total = sum((Tally(line["tried"], line["refused"], line["slowest"]) for line in lines), Tally(0, 0, 0.0))
+    return {
+        "format": kind,
+        "files": total.tried,
+        "refused": total.refused,
+        "read": total.tried - total.refused,
+        "slowest_s": total.slowest,
+        "peak_mib": max((line["peak_kib"] for line in lines), default=0) >> 10,
+        "present_readers": sum(line["tried"] for line in lines if line["readers"] == version),
+    }
+
+
+_TEXT = (
+    "{format}: {files} files, {refused} refused, {read} read, slowest {slowest_s:.2f} s, at most {peak_mib} MiB in a "
+    "process; {present_readers} of them with the present readers"
+)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m refdesign.verify.fuzz", description=__doc__)
@@ -57,6 +77,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes at once (default: %(default)s)")
     parser.add_argument("--log", type=Path, help="where every chunk is written down, and read to go on")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-finding.bin"), help="where a finding is kept")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     options = parser.parse_args(arguments)
     try:
         log = logged(options.log)
@@ -78,16 +99,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.keep.write_bytes(finding.data)
         print(f"{finding}; the file is kept in {options.keep}", file=sys.stderr)
         return 1
-    for kind in wanted:
-        lines = [line for line in log if line["format"] == kind]
-        total = sum((Tally(line["tried"], line["refused"], line["slowest"]) for line in lines), Tally(0, 0, 0.0))
-        now = sum(line["tried"] for line in lines if line["readers"] == version)
-        print(
-            f"{kind}: {total.tried} files, {total.refused} refused, {total.tried - total.refused} read, slowest "
-            f"{total.slowest:.2f} s, at most {max(line['peak_kib'] for line in lines) >> 10} MiB in a process; "
-            f"{now} of them with the present readers",
-            flush=True,
-        )
+    found = [_total(kind, [line for line in log if line["format"] == kind], version) for kind in wanted]
+    print(json.dumps(found) if options.json else "\n".join(_TEXT.format(**total) for total in found), flush=True)
     return 0
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import atexit
 import json
-import random
 import tempfile
 from collections.abc import Callable
-from functools import cache
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,23 @@ import numpy as np
 import safetensors.numpy
 
 from refdesign.design import published, write_mat
+from refdesign.errors import RefdesignError
 from refdesign.formats import foreign, hdf5, keras_file, kernels, layer_map, safetensors_file, torch_file
+from refdesign.formats.binarising import RULES
 from refdesign.formats.foreign import Wanted
 from refdesign.formats.tensors import TensorFile
 from refdesign.models import binarynet
-from refdesign.verify.fuzz.foreign_files import SHAPE, keras_archive, keras_hdf5, old_state_dict, state, state_dict
-from refdesign.verify.fuzz.mutations import mutate_archive, mutate_header, mutate_json
+from refdesign.verify.fuzz.foreign_files import SHAPE, keras_archive, keras_hdf5, old_state_dict, state_dict, states
+from refdesign.verify.fuzz.hdf5_mutations import mutate_hdf5
+from refdesign.verify.fuzz.mutations import (
+    Change,
+    mutate_archive,
+    mutate_header,
+    mutate_json,
+    mutate_mat,
+    mutate_numpy,
+)
+from refdesign.verify.fuzz.pickle_mutations import mutate_pickles
 
 
 @cache
@@ -29,8 +41,12 @@ def _said() -> Wanted:
 
 
 def _mapped(file: TensorFile) -> object:
+    """The network, by the first rule for weights under which there is one."""
     for tensor in file.tensors.values():
         tensor.load()
+    for rule in (None, *RULES):
+        with suppress(RefdesignError):
+            return foreign.mapped(file, replace(_said(), binarise=rule), "torch")
     return foreign.mapped(file, _said(), "torch")
 
 
@@ -91,23 +107,32 @@ def _mat_files() -> list[bytes]:
         return [b"MATLAB 5.0 MAT-file".ljust(116) + data[116:] for data in (packed, path.read_bytes())]
 
 
-Parts = Callable[[random.Random, bytes], bytes]
-FOREIGN: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes], object], float, Parts | None]] = {
-    "torch": (lambda: [state_dict(state())], lambda data: _mapped(torch_file.from_bytes(data)), 0.1, mutate_archive),
-    "torch-old": (lambda: [old_state_dict(state())], lambda data: _mapped(torch_file.from_bytes(data)), 0.1, None),
-    "safetensors": (
-        lambda: [safetensors.numpy.save(state())], lambda data: _mapped(safetensors_file.from_bytes(data)), 0.1,
-        mutate_header,
+def _archive(**inner: Change) -> Change:
+    return partial(mutate_archive, inner={f".{ending}": change for ending, change in inner.items()})
+
+
+FOREIGN: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes], object], float, Change]] = {
+    "torch": (
+        lambda: [state_dict(arrays) for arrays in states()], lambda data: _mapped(torch_file.from_bytes(data)), 0.1,
+        _archive(pkl=mutate_pickles),
     ),
-    "keras": (lambda: [keras_archive()], read_keras, 0.02, mutate_archive),
-    "keras-h5": (lambda: [keras_hdf5()], read_keras, 0.01, None),
+    "torch-old": (
+        lambda: [old_state_dict(arrays) for arrays in states()], lambda data: _mapped(torch_file.from_bytes(data)), 0.1,
+        mutate_pickles,
+    ),
+    "safetensors": (
+        lambda: [safetensors.numpy.save(dict(arrays)) for arrays in states()],
+        lambda data: _mapped(safetensors_file.from_bytes(data)), 0.1, mutate_header,
+    ),
+    "keras": (lambda: [keras_archive()], read_keras, 0.02, _archive(json=mutate_json, h5=mutate_hdf5)),
+    "keras-h5": (lambda: [keras_hdf5()], read_keras, 0.01, mutate_hdf5),
     "layer-map": (lambda: [_map()], read_map, 0.1, mutate_json),
-    "mat": (_mat_files, lambda data: kernels.from_bytes(data, ".mat"), 0.1, None),
+    "mat": (_mat_files, lambda data: kernels.from_bytes(data, ".mat"), 0.1, mutate_mat),
     "kernel-json": (
         lambda: [_kernel_file(".json")], lambda data: kernels.from_bytes(data, ".json"), 0.05, mutate_json,
     ),
     "kernel-npz": (
-        lambda: [_kernel_file(".npz")], lambda data: kernels.from_bytes(data, ".npz"), 0.05, mutate_archive,
+        lambda: [_kernel_file(".npz")], lambda data: kernels.from_bytes(data, ".npz"), 0.05, _archive(npy=mutate_numpy),
     ),
 }  # fmt: skip
 """By name: what makes good files, the reader of a file's content, the share of a campaign, and what changes parts."""

@@ -12,9 +12,11 @@ from refdesign.network import (
     AveragePool,
     BinaryConv2d,
     BinaryDense,
+    CombinedConv2d,
     MaxPool,
     NetworkData,
     PixelConv2d,
+    RealConv2d,
     RealDense,
     Shortcut,
     Stage,
@@ -78,6 +80,37 @@ def residual_sample() -> NetworkData:
     layers = (stem, first, second, AveragePool(name="pool", size=(2, 3)), last)
     rules = PAPER.replace(arithmetic="onnxruntime")
     return NetworkData(name="residual", input_shape=(4, 6, 1), layers=layers, conventions=rules)
+
+
+def real_sample() -> NetworkData:
+    """A small network of real values: real first weights, several bases, an average pool, a real last layer.
+
+    >>> real_sample().layers[1].kind
+    'combined_conv2d'
+    """
+    rng = np.random.default_rng(8)
+
+    def norm(channels: int) -> BatchNorm:
+        gamma, beta = rng.standard_normal((2, channels)).astype(np.float32)
+        return BatchNorm(gamma, beta, np.zeros(channels, np.float32), np.ones(channels, np.float32), 1e-5)
+
+    stem = RealConv2d(
+        name="stem", weights=rng.standard_normal((2, 2, 1, 3)).astype(np.float32), padding=(1, 1), padding_mode="edge",
+        scale=np.full(3, 0.5, np.float32), shift=np.ones(3, np.float32), stride=(1, 2), batch_norm=norm(2),
+        kernel=ThresholdKernel(np.array([[0.25, 0.5]], np.float32)),
+    )  # fmt: skip
+    bases = tuple(pack_bool(rng.random((4, 2, 2, 2)) < 0.5) for _ in range(2))
+    several = CombinedConv2d(
+        name="several", weights=bases, scales=rng.random((2, 4)).astype(np.float32), padding=(1, 0), batch_norm=norm(4),
+        pool=MaxPool(),
+    )  # fmt: skip
+    plain = BinaryConv2d(
+        name="plain", weights=pack_bool(rng.random((4, 1, 1, 4)) < 0.5), batch_norm=norm(4), hardtanh=True
+    )
+    last = RealDense(name="last", weights=rng.standard_normal((3, 4)).astype(np.float32), bias=np.ones(3, np.float32))
+    layers = (stem, several, plain, AveragePool(name="pool", size=(3, 2)), last)
+    rules = PAPER.replace(arithmetic="onnxruntime")
+    return NetworkData(name="real", input_shape=(4, 7, 3), layers=layers, conventions=rules)
 
 
 def plain_sample() -> NetworkData:

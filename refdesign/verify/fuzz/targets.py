@@ -13,7 +13,7 @@ from refdesign.formats import native
 from refdesign.verify.fuzz.foreign import FOREIGN
 from refdesign.verify.fuzz.mutations import mutate_bytes
 from refdesign.verify.fuzz.native_mutations import mutate_native
-from refdesign.verify.fuzz.networks import plain_sample, residual_sample, sample
+from refdesign.verify.fuzz.networks import plain_sample, real_sample, residual_sample, sample
 from refdesign.verify.fuzz.onnx_mutations import mutate_model
 
 
@@ -40,7 +40,8 @@ def _onnx_seeds() -> list[bytes]:
     import_module("refdesign.formats.onnx_in")  # before processes fork, so that all have one version of the reader
     forms: list[dict[str, Any]] = [{}, {"inlined": True}, {"form": "float"}, {"form": "float", "inlined": True}]
     models = [onnx_out.to_model(sample(), **form) for form in forms]
-    models.append(onnx_out.to_model(residual_sample(), form="float"))
+    models += [onnx_out.to_model(network, form="float") for network in (residual_sample(), real_sample())]
+    models.append(onnx_out.to_model(real_sample(), form="float", inlined=True))
     return [model.SerializeToString() for model in models]
 
 
@@ -61,7 +62,10 @@ def _read_onnx(data: bytes) -> object:
 
 TARGETS: dict[str, Target] = {
     "native": Target(
-        lambda: [native.to_bytes(sample()), native.to_bytes(residual_sample())], native.from_bytes, 0.6, mutate_native
+        lambda: [native.to_bytes(network()) for network in (sample, residual_sample, real_sample)],
+        native.from_bytes,
+        0.6,
+        mutate_native,
     ),
     "onnx": Target(_onnx_seeds, _read_onnx, 0.08, mutate_model),
     "qonnx": Target(_qonnx_seeds, _read_onnx, 0.04, mutate_model),
