@@ -117,3 +117,19 @@ def combined(function: Callable[..., Any], operands: Sequence[Choice | NDArray[A
     with np.errstate(all="ignore"):
         values = np.asarray(function(*arguments))
     return Choice(points, values.astype(np.float32) if values.dtype == np.float64 else values)
+
+
+def divided(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+    """ONNX's `Div`: that of integers cuts towards zero.
+
+    Raises:
+        RefdesignError: integers divided by zero.
+
+    >>> divided(np.array([-3, 3]), np.array(2)), divided(np.array([-3.0, 3.0]), np.array(2.0))
+    (array([-1,  1]), array([-1.5,  1.5]))
+    """
+    if a.dtype.kind not in "iu" or b.dtype.kind not in "iu":
+        return np.asarray(np.divide(a, b))
+    if not b.all():
+        raise RefdesignError("found integers divided by zero")
+    return np.asarray(np.trunc(a / b).astype(a.dtype))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from refdesign.errors import RefdesignError
 from refdesign.formats import onnx_constants as constants
-from refdesign.formats.onnx_choices import Choice, combined
+from refdesign.formats.onnx_choices import Choice, combined, divided
 from refdesign.formats.onnx_context import Context, Value, described, only_flow, scalar
 from refdesign.formats.onnx_flow import Flow, same_steps
 
@@ -20,7 +20,7 @@ TRAINING = "export the signs themselves, not what trains them"
 """What to do about terms whose gradient alone is wanted."""
 
 _ELEMENTWISE: dict[str, Callable[..., Any]] = {
-    "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": np.divide, "Neg": np.negative, "Abs": np.abs,
+    "Add": np.add, "Sub": np.subtract, "Mul": np.multiply, "Div": divided, "Neg": np.negative, "Abs": np.abs,
     "Sign": np.sign, "Not": np.logical_not, "And": np.logical_and, "Or": np.logical_or, "Xor": np.logical_xor,
     "Equal": np.equal, "Greater": np.greater, "GreaterOrEqual": np.greater_equal, "Less": np.less,
     "LessOrEqual": np.less_equal, "Where": np.where, "Round": np.rint, "Floor": np.floor, "Ceil": np.ceil,

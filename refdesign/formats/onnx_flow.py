@@ -156,7 +156,7 @@ class Flow:
         Raises:
             RefdesignError: as `over_map`.
         """
-        neutral = {"mul": 1, "div": 1, "add": 0, "sub": 0}.get(kind)
+        neutral = {"mul": 1, "div": 1, "quotient": 1, "add": 0, "sub": 0}.get(kind)
         value = self.over_map(constant)
         if neutral is not None and np.all(constant == neutral):
             return self

@@ -108,8 +108,14 @@ def _arithmetic(context: Context, node: Any, inputs: list[Value]) -> Flow:
             raise RefdesignError(f"found {kind} of two maps of the network, expected one map and constants{advice}")
         return added(context, *flows)
     flow, other = flows[0], np.asarray(inputs[1] if isinstance(inputs[0], Flow) else inputs[0])
+    if other.dtype.kind in "iu" and other.dtype.itemsize < 4:
+        raise RefdesignError(
+            f"found arithmetic in {other.dtype}, which wraps round, expected a cast to float before it"
+        )
     if kind == "div" and not isinstance(inputs[0], Flow):
         raise RefdesignError("found a constant divided by a map")
+    if kind == "div" and other.dtype.kind in "iu" and flow.kind != "total":
+        kind = "quotient"  # of integers, cut towards zero
     if kind == "sub" and not isinstance(inputs[0], Flow):
         if flow.kind == "total":
             raise RefdesignError("found a sum of maps turned round")

@@ -28,7 +28,7 @@ def table_step(flow: Flow, table: NDArray[Any]) -> Step:
     """
     channels = flow.shape[-1]
     lowest, unit, start = (np.full(channels, v, np.int64) for v in (0, 1, 0))
-    allowed = ["sub", "div", "add"]
+    allowed = ["sub", "quotient", "add"]
     if flow.kind != "sums" or table.ndim != 1 or table.dtype != np.float32 or not np.isfinite(table).all():
         raise RefdesignError("found a look-up of something else than sums in a float32 table")
     for kind, values in flow.steps:
@@ -37,7 +37,7 @@ def table_step(flow: Flow, table: NDArray[Any]) -> Step:
         allowed = allowed[allowed.index(kind) + 1 :]
         values = values.astype(np.int64)
         lowest, unit, start = (
-            values if kind == name else old for name, old in (("sub", lowest), ("div", unit), ("add", start))
+            values if kind == name else old for name, old in (("sub", lowest), ("quotient", unit), ("add", start))
         )
     size = table.size // channels
     if size < 2 or np.any(start != np.arange(channels) * size) or size * channels != table.size or np.any(unit < 1):

@@ -8,6 +8,7 @@ thresholds are exact, and nothing is guessed.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from refdesign.bits import PackedBits
 from refdesign.errors import RefdesignError
-from refdesign.formats.onnx_choices import Choice
+from refdesign.formats.onnx_choices import Choice, divided
 from refdesign.formats.onnx_flow import Draft, Step
 from refdesign.formats.onnx_layers import Tail, integer_tail
 from refdesign.formats.periodic import period
@@ -117,7 +118,9 @@ def _evaluated(
     sums: NDArray[np.int64], steps: tuple[Step, ...], arithmetic: str, extents: tuple[int, int], part: slice
 ) -> NDArray[Any]:
     x: NDArray[Any] = sums
-    operations = {"mul": np.multiply, "add": np.add, "sub": np.subtract, "div": np.divide}
+    operations: dict[str, Callable[[Any, Any], NDArray[Any]]] = {
+        "mul": np.multiply, "add": np.add, "sub": np.subtract, "div": np.divide, "quotient": divided,
+    }  # fmt: skip
     with np.errstate(all="ignore"):
         for kind, values in steps:
             if kind == "bn":
@@ -135,8 +138,8 @@ def _evaluated(
                 raise RefdesignError(f"found {kind} behind sums, which is not tried one by one")
             cut = _cut(values if values.ndim == 3 else values[np.newaxis, np.newaxis], extents, part)
             if values.dtype.kind == "i":
-                if x.dtype.kind != "i" or kind == "div":
-                    raise RefdesignError("found integer arithmetic on sums that are no integers, or a division")
+                if x.dtype.kind != "i":
+                    raise RefdesignError("found integer arithmetic on sums that are no integers")
                 x = operations[kind](x, cut.astype(np.int64))
             else:
                 x = operations[kind](x.astype(np.float64 if x.dtype == np.float64 else values.dtype), cut)

@@ -121,6 +121,15 @@ def test_padding_that_makes_a_map_as_large_as_its_input(automatic: str) -> None:
     assert read.layers[0].padding == (1, 2)
 
 
+@pytest.mark.parametrize(("by", "from_"), [(2, 0), (3, -1), (-2, 1)])
+def test_a_quotient_of_integers_is_cut_towards_zero(by: int, from_: int) -> None:
+    def between(g: Graph, a: str) -> str:
+        quotient = g("Div", g("Cast", a, to=TensorProto.INT32), np.array(by, np.int32))
+        return g("Where", g("GreaterOrEqual", quotient, np.array(from_, np.int32)), 1, -1)
+
+    check(network(between))
+
+
 def limited(g: Graph, a: str, kind: str, limits: tuple[float, ...]) -> str:
     real = g(kind, g("Sub", a, 1), *limits)
     return g(kind, g("Where", g("GreaterOrEqual", real, 0.5), 1, -1), *limits)
@@ -234,6 +243,9 @@ REFUSED |= {
     "pixels and their sign": (pixels_and_their_sign, "sign2"),
     "a limit above the threshold": (lambda g, a: limited(g, a, "Max", (-1.0, 1.0)), "found activations of 1, expected"),
     "a limit below the threshold": (lambda g, a: limited(g, a, "Min", (0.0, 2.0)), "found activations of -1, 0, exp"),
+    "pixels that wrap round": (
+        lambda g, a: g("Sign", g("Conv", g("Cast", g("Sub", "x", np.array(2, np.uint8)), to=1), W1)),
+        "arithmetic in uint8, which wraps round"),
     "half precision": (
         lambda g, a: g("Sign", g("Conv", g("Sign", a), SQUARE[0].astype(np.float16))), "export the network in float32"),
     "batch norm that trains": (
