@@ -108,5 +108,8 @@ def test_a_log_is_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "native: 70 files" in capsys.readouterr().out
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [(line["first"], line["tried"]) for line in lines] == [(0, 30), (30, 40)]
+    assert main(["--count", "70", "--formats", "native", "--log", str(log), "--json"]) == 0
+    (total,) = json.loads(capsys.readouterr().out)
+    assert (total["files"], total["refused"]) == (70, sum(line["refused"] for line in lines))
     log.write_text("something else")
     assert main(["--count", "70", "--formats", "native", "--log", str(log)]) == 2
