@@ -66,14 +66,16 @@ def mutate_archive(rng: random.Random, data: bytes, inner: Mapping[str, Change] 
     """
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
-    name = rng.choice([*members, *(n for n in members if n.endswith((".pkl", ".json", ".h5"))) ] * 2)  # fmt: skip
+    inner = inner or {}
+    known = [name for name in members if name[name.rfind(".") :] in inner]
+    name = rng.choice(known if known and rng.random() < 0.6 else [*members])
     kind = rng.randrange(10)
     if kind == 0:
         del members[name]
     elif kind == 1:
         members[rng.choice(("net/data/0", "../x", "config.json", "values.npy"))] = members.pop(name)
     else:
-        parts = (inner or {}).get(name[name.rfind(".") :], mutate_bytes)
+        parts = inner.get(name[name.rfind(".") :], mutate_bytes)
         members[name] = parts(rng, members[name]) if kind < 8 else mutate_bytes(rng, members[name])
     whole = zipped(members, rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)))
     return whole if rng.random() < 0.8 else _relisted(rng, whole)

@@ -15,6 +15,7 @@ _OPERATIONS: tuple[bytes, ...] = (
     b"ctorch._utils\n_rebuild_parameter\n", b"ctorch\nSize\n", b"cbuiltins\ndict\n", b"ctorch\nHalfStorage\n",
     b"ctorch\nQUInt8Storage\n", b"cos\nsystem\n", b"\x93", b"R", b"\x81", b"\x92", b"b", b"Q", b"a", b"e", b"\x90",
     b"s", b"u", b"0", b"2", b"\x80\x05", b"\x95" + bytes(8), b".", b"i", b"\x82\x01", b"2\x86" * 40,
+    b"2\x86" * 40 + b"\x8c\x01w\x93",
 )  # fmt: skip
 """Operations that readers know, and a few that they do not, with arguments."""
 
