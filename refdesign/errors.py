@@ -35,7 +35,7 @@ class RefdesignError(ValueError):
     """
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(in_print(message))
+        super().__init__(in_print(" ".join(message.split())))
 
 
 class MissingExtra(RefdesignError, ImportError):

@@ -109,7 +109,7 @@ def test_refusals_are_one_bounded_line_in_print() -> None:
         native.from_bytes(with_checksum(plain, tensors))
     assert str(caught.value).isprintable()
     assert len(str(caught.value)) <= LONGEST_LINE
-    assert str(RefdesignError("a\x1b[31m\nb\u202e\ud800")) == r"a\x1b[31m\nb\u202e\ud800"
+    assert str(RefdesignError("a\x1b[31m\nb\u202e\ud800")) == r"a\x1b[31m b\u202e\ud800"
 
 
 @pytest.mark.parametrize("name", ["a\x1b[31mb", "a\nb", "a\u202eb", "\ud800"])
