@@ -36,7 +36,7 @@ from refdesign.training.recipe import Recipe
         ({"width": "half"}, "run.toml, width: found 'half', expected float"),
         ({"batch_norm_scale": 1}, "run.toml, batch_norm_scale: found 1, expected bool"),
         ({"recipe": 3}, "run.toml, recipe: found 3, expected a table"),
-        ({"recipe": {"epocs": 3}}, "run.toml, recipe: found the field 'epocs' (did you mean 'epochs'?), expected some of epochs"),
+        ({"recipe": {"epocs": 3}}, "run.toml, recipe: found the field 'epocs' (did you mean 'epochs'?), expected some"),
         ({"recipe": {"warmup": 4, "epochs": 4}}, "recipe, warmup: found 4 of 4 epochs"),
         ({"recipe": {"tau_end": 1.0}}, "recipe, tau_start: found 0.85 to 1.0"),
         ({"recipe": {"optimiser": "lion"}}, "recipe, optimiser: found 'lion', expected one of adam, sgd"),

@@ -63,7 +63,11 @@ def test_a_run_that_stands_in_two_blocks_is_one_run(tmp_path: Path) -> None:
         ("first = 3", "furst = 3", "seeds: found the field 'furst'"),
         ('compare = "activation"', 'compare = "width"', "compare: found 'width', expected an axis: activation"),
         ('activation = ["sign", "2d"]', 'activation = "2d"', "axes, activation: found '2d', expected a list"),
-        ('activation = ["sign", "2d"]', 'activashun = ["sign"]\nactivation = ["sign"]', "'activashun' (did you mean 'activation'?), expected"),
+        (
+            'activation = ["sign", "2d"]',
+            'activashun = ["sign"]\nactivation = ["sign"]',
+            "'activashun' (did you mean 'activation'?), expected",
+        ),
         ("width = 0.0625", 'width = "narrow"', "width: found 'narrow', expected float"),
         ("[common]", "[execution]\nthreads = 0\n[common]", "execution: execution, threads: found 0"),
         ("[common]", "[common", "found no TOML"),
