@@ -113,26 +113,27 @@ def _archive(**inner: Change) -> Change:
 
 FOREIGN: dict[str, tuple[Callable[[], list[bytes]], Callable[[bytes], object], float, Change]] = {
     "torch": (
-        lambda: [state_dict(arrays) for arrays in states()], lambda data: _mapped(torch_file.from_bytes(data)), 0.1,
+        lambda: [state_dict(arrays) for arrays in states()], lambda data: _mapped(torch_file.from_bytes(data)), 8,
         _archive(pkl=mutate_pickles),
     ),
     "torch-old": (
-        lambda: [old_state_dict(arrays) for arrays in states()], lambda data: _mapped(torch_file.from_bytes(data)), 0.1,
+        lambda: [old_state_dict(arrays) for arrays in states()], lambda data: _mapped(torch_file.from_bytes(data)), 10,
         mutate_pickles,
     ),
     "safetensors": (
         lambda: [safetensors.numpy.save(dict(arrays)) for arrays in states()],
-        lambda data: _mapped(safetensors_file.from_bytes(data)), 0.1, mutate_header,
+        lambda data: _mapped(safetensors_file.from_bytes(data)), 15, mutate_header,
     ),
-    "keras": (lambda: [keras_archive()], read_keras, 0.02, _archive(json=mutate_json, h5=mutate_hdf5)),
-    "keras-h5": (lambda: [keras_hdf5()], read_keras, 0.01, mutate_hdf5),
-    "layer-map": (lambda: [_map()], read_map, 0.1, mutate_json),
-    "mat": (_mat_files, lambda data: kernels.from_bytes(data, ".mat"), 0.1, mutate_mat),
+    "keras": (lambda: [keras_archive()], read_keras, 1.2, _archive(json=mutate_json, h5=mutate_hdf5)),
+    "keras-h5": (lambda: [keras_hdf5()], read_keras, 0.1, mutate_hdf5),
+    "layer-map": (lambda: [_map()], read_map, 15, mutate_json),
+    "mat": (_mat_files, lambda data: kernels.from_bytes(data, ".mat"), 15, mutate_mat),
     "kernel-json": (
-        lambda: [_kernel_file(".json")], lambda data: kernels.from_bytes(data, ".json"), 0.05, mutate_json,
+        lambda: [_kernel_file(".json")], lambda data: kernels.from_bytes(data, ".json"), 10, mutate_json,
     ),
     "kernel-npz": (
-        lambda: [_kernel_file(".npz")], lambda data: kernels.from_bytes(data, ".npz"), 0.05, _archive(npy=mutate_numpy),
+        lambda: [_kernel_file(".npz")], lambda data: kernels.from_bytes(data, ".npz"), 10, _archive(npy=mutate_numpy),
     ),
 }  # fmt: skip
-"""By name: what makes good files, the reader of a file's content, the share of a campaign, and what changes parts."""
+"""By name: what makes good files, the reader of a file's content, the share of a campaign (more of what is read
+fast), and what changes parts."""

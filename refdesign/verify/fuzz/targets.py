@@ -25,7 +25,7 @@ class Target:
         seeds: makes good files.
         read: the reader of a file's content.
         parts: changes a file's parts and leaves it well formed, where the format has such; else bytes are changed.
-        share: of the files of a campaign.
+        share: of the files of a campaign, beside the other formats'; more of what is read fast.
     """
 
     seeds: Callable[[], list[bytes]]
@@ -64,11 +64,11 @@ TARGETS: dict[str, Target] = {
     "native": Target(
         lambda: [native.to_bytes(network()) for network in (sample, residual_sample, real_sample)],
         native.from_bytes,
-        0.6,
+        10,
         mutate_native,
     ),
-    "onnx": Target(_onnx_seeds, _read_onnx, 0.08, mutate_model),
-    "qonnx": Target(_qonnx_seeds, _read_onnx, 0.04, mutate_model),
+    "onnx": Target(_onnx_seeds, _read_onnx, 4, mutate_model),
+    "qonnx": Target(_qonnx_seeds, _read_onnx, 3, mutate_model),
 }
 TARGETS |= {name: Target(*parts) for name, parts in FOREIGN.items()}
 """The formats whose readers are tried, by name."""
