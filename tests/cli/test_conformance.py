@@ -15,6 +15,7 @@ from tests.cli.command_line import good, refused
 from tests.shared_data import CHECKOUT
 
 PORT = """
+import ctypes
 import os
 from refdesign.verify.mutants.catalogue import mutant
 from refdesign.verify.mutants.subject.forward import Implementation as right
@@ -40,8 +41,11 @@ def module(network):
 def dies(network):
     os.kill(os.getpid(), 9)
 
-def leaves(network):
+def exits(network):
     os._exit(0)
+
+def leaves(network):
+    ctypes.CDLL(None).exit(0)
 """
 
 
@@ -137,6 +141,9 @@ def test_an_implementation_that_takes_its_process_with_it_is_reported(user: Path
     result = process("conformance", "--impl", "port:dies", "--cases", "words", cwd=user)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr == "refdesign: conformance: the process under test ended by signal 9\n"
+    exited = process("conformance", "--impl", "port:exits", "--cases", "words", cwd=user)
+    assert exited.returncode == 1
+    assert "raised SystemExit: os._exit(0), in port.py line" in exited.stdout
     left = process("conformance", "--impl", "port:leaves", "--cases", "words", cwd=user)
     assert (left.returncode, left.stdout) == (2, "")
     says = "refdesign: conformance: the process under test ended with status 0 before the suite did\n"

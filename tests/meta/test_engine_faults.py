@@ -96,7 +96,7 @@ def engine_is_right(package: ModuleType, case: Case) -> bool:
 
 def modules_are_right(package: ModuleType, case: Case) -> bool:
     network, images, expected = case
-    module = importlib.import_module(f"{package.__name__}.translate").network_module(network)
+    module = importlib.import_module(f"{package.__name__}.restore").network_module(network)
     return same(package.layer_outputs(module, images), expected)
 
 
