@@ -92,8 +92,10 @@ def from_bytes(
         raise RefdesignError(f"arithmetic: found {arithmetic!r}, expected one of {', '.join(ARITHMETICS)}")
     model = parse(data)
     importer = _Importer(model, folder, arithmetic, pixels)
-    importer.walk()
-    return importer.network(arithmetic)
+    # What overflows becomes infinite, as in a runtime, and is refused where it is no network's.
+    with np.errstate(all="ignore"):
+        importer.walk()
+        return importer.network(arithmetic)
 
 
 class _Importer:

@@ -124,3 +124,9 @@ def test_padding_of_many_channels_is_no_bomb() -> None:
     with pytest.raises(RefdesignError, match="output 'y': found a part of the logits"):
         onnx_in.from_bytes(model(node("Conv", "x w", "t0"), node("Pad", "t0 p"), w=np.ones((256, 1, 1, 1), np.float32),
                                  p=pads))  # fmt: skip
+
+
+def test_constants_that_overflow_warn_of_nothing() -> None:
+    nodes = (node("Mul", "x big", "once"), node("Mul", "once big", "twice"), node("Conv", "twice one"))
+    with pytest.raises(RefdesignError, match="node 'y'"):
+        onnx_in.from_bytes(model(*nodes, big=np.float32(3e38), one=ONE))

@@ -122,7 +122,7 @@ def mutate_mat(rng: random.Random, data: bytes) -> bytes:
     packed = data[128:132] == bytes((15, 0, 0, 0))
     body = bytearray(zlib.decompress(data[136 : 136 + size]) if packed else data[128:])
     for _ in range(rng.choice((1, 1, 2))):
-        at = rng.randrange(len(body) // 4) * 4
+        at = rng.randrange(max(1, len(body) // 4)) * 4
         number = rng.choice((0, 1, 2, 4, 5, 6, 9, 12, 14, 15, 64, 0x00040001, 0x0806, 0x0A06, 2**31 - 1, 2**32 - 1))
         if rng.random() < 0.7:
             body[at : at + 4] = number.to_bytes(4, "little")
