@@ -276,6 +276,23 @@ def over_packed() -> str:
     return f"{min(found):.1f} to {max(found):.1f} times"
 
 
+# ---- interchange.md
+
+
+def fuzz() -> str:
+    """Mutated files by format."""
+    found = result("fuzz")
+    columns = ("files", "refused", "read")
+    rows = [(f"`{row['format']}`", *(f"{row[name]:,}" for name in columns)) for row in found]
+    rows.append(("all", *(f"{sum(row[name] for row in found):,}" for name in columns)))
+    return table(("format", *columns), rows, right=3)
+
+
+def fuzz_peak() -> str:
+    """The memory of the greatest process of readers."""
+    return f"{max(row['peak_mib'] for row in result('fuzz'))} MiB"
+
+
 # ---- arithmetic.md
 
 
@@ -295,6 +312,8 @@ def kernels(name: str) -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
+    "fuzz": fuzz,
+    "fuzz-peak": fuzz_peak,
     "speed": speed,
     "engines": engines,
     "memory": memory,

@@ -91,6 +91,7 @@ SOURCES = {
             **{name: printed["module"][name] for name in ("compared", "differing", "predictions")},
         },
     ),
+    "fuzz": Source("python -m refdesign.verify.fuzz --seed 12 --count 1000000 --jobs 2 --log $RUNS/fuzz.jsonl --json"),
     "activations-sign": _activations("fbf4b69fa913c750"),
     "activations-2d": _activations("ec9255af0a0ceefd"),
     **{f"exact-{model}": _exact(model) for model in ("binarynet", "vgg_small", "resnet20")},
