@@ -115,7 +115,8 @@ def foreign_code(*, quiet: bool) -> Iterator[None]:
             stack.callback(os.close, kept)
             os.dup2(_STDERR, _STDOUT)
             stack.callback(os.dup2, kept, _STDOUT)
-            stack.callback(ctypes.CDLL(None).fflush, None)  # what C still holds back
+            if os.name == "posix":
+                stack.callback(ctypes.CDLL(None).fflush, None)  # what C still holds back
         yield
 
 

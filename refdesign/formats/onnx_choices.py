@@ -127,9 +127,12 @@ def divided(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
 
     >>> divided(np.array([-3, 3]), np.array(2)), divided(np.array([-3.0, 3.0]), np.array(2.0))
     (array([-1,  1]), array([-1.5,  1.5]))
+    >>> divided(np.array([2**62 - 1, 1 - 2**62]), np.array(2)) + [-(2**61), 2**61]  # beyond float64's integers
+    array([-1,  1])
     """
     if a.dtype.kind not in "iu" or b.dtype.kind not in "iu":
         return np.asarray(np.divide(a, b))
     if not b.all():
         raise RefdesignError("found integers divided by zero")
-    return np.asarray(np.trunc(a / b).astype(a.dtype))
+    down = a // b
+    return np.asarray((down + ((down < 0) & (down * b != a))).astype(a.dtype))
